@@ -168,9 +168,9 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_sessions_per_user: u16,
-    /// Maximum number of access feed streams for each account, but never more than half of
-    /// --max-concurrent-streams [2 to 100000]. Further ones are refused with RESOURCE_EXHAUSTED.
-    /// Each replica of a service needs one, and two while it renews its token.
+    /// Maximum number of open access feed streams for each service account, but never more than
+    /// half of --max-concurrent-streams [2 to 100000]. Further ones are refused with
+    /// RESOURCE_EXHAUSTED. Each replica of a service needs one, and two while it renews its token.
     #[arg(
         long,
         env = "MAX_FEED_STREAMS_PER_ACCOUNT",
@@ -205,7 +205,7 @@ pub struct AuthSettings {
 
     /// File with the password for the first administrator. If there is no administrator yet, the
     /// user `admin` is created at the start with this password, and must change it at the first
-    /// login. Ignored afterwards.
+    /// login (see --first-admin-must-change-password). Ignored afterwards.
     #[arg(
         long,
         env = "BOOTSTRAP_ADMIN_PASSWORD_FILE",
@@ -296,8 +296,8 @@ pub struct AuthSettings {
     pub password_min_length: u8,
 
     /// Seconds for which a password that an administrator has set is valid [3600 to 7776000]. The
-    /// user must replace it within this time. The password of the first administrator does not
-    /// expire.
+    /// user must replace it within this time. The passwords of the first administrator and of those
+    /// made with create-admin do not expire.
     #[arg(
         long,
         env = "TEMPORARY_PASSWORD_SECONDS",

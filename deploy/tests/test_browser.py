@@ -1,7 +1,9 @@
 """The page to play on and the pages about the API, in a real Chromium."""
 
 import base64
+import collections
 import json
+import pathlib
 import re
 import time
 import uuid
@@ -411,6 +413,8 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(new_password).to_be_hidden()
     log_in(page, login, temporary)
     expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
+    # It is no mistake of the user's.
+    expect(page.locator("#message")).not_to_have_class("error")
     expect(new_password).to_be_focused()
     page.keyboard.press("Enter")
     expect(new_password).to_have_accessible_description(re.compile("New password is required."))
@@ -456,6 +460,7 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     form.get_by_label("Code from the mail").fill(code.lower().replace("-", " "))
     page.get_by_role("button", name="Set the new password").click()
     expect(page.locator("#login-name")).to_have_text(login)
+    expect(page.locator("#message")).to_have_text(f"Your new password is set, and you are logged in as {login}. All other devices are logged out.")
     assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
 
 
@@ -464,14 +469,20 @@ def test_an_invited_user_chooses_a_password(person, gateway):
     account = {"login": login, "email": f"{login}@example.com"}
     invited = gateway.rest(gateway.administrator()).post("/v1/users:invite", json=account)
     assert invited.status_code == 200, invited.text
-    [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
+    mail = gateway.mail_to(f"{login}@example.com")
+    assert f"Your login is {login}." in mail
+    [link] = re.findall(r"^http\S+$", mail, re.M)
     page = person(link.replace("http://127.0.0.1:8080", ""))
     expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    expect(page).to_have_title("Choose a password – Tic-tac-toe")
+    expect(page.locator("#invited")).to_contain_text(f"You have an account with the login {login}.")
     expect(page.locator("#reset-identifier")).to_have_value(login)
     assert page.evaluate("location.href") == f"{gateway.origin}/"
     page.locator("#reset-form").get_by_label("Password", exact=True).fill("purple elephants")
     page.get_by_role("button", name="Choose this password").click()
     expect(page.locator("#login-name")).to_have_text(login)
+    expect(page.locator("#message")).to_have_text(f"Welcome, {login}. Your password is set, and you are logged in.")
+    expect(page).to_have_title("Tic-tac-toe")
 
 
 def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_history(person, gateway):
@@ -489,6 +500,8 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     code = link.partition("code=")[2]
     expect(other.locator("#reset-code")).to_have_value(code)
     expect(other.locator("#reset-password")).to_be_focused()
+    expect(other).to_have_title("Choose a new password – Tic-tac-toe")
+    expect(other.locator("#invited")).to_be_hidden()
     other.locator("#reset-password").fill("short")
     other.get_by_role("button", name="Set the new password").click()
     expect(other.locator("#reset-password-problem")).to_have_text("New password must be 8 to 128 characters.")
@@ -519,7 +532,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     page = person()
     login = register(page)
     first, second = f"{login}@example.com", f"{login}@example.org"
-    page.get_by_role("button", name="Account").click()
+    page.get_by_role("button", name="Account", exact=True).click()
     expect(page.locator("#account-title")).to_be_focused()
     expect(page.locator("#account-email")).to_have_text(f"{first}, not confirmed")
     page.get_by_role("button", name="Confirm this address").click()
@@ -540,13 +553,22 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {second}.")
     confirm(page, code_in(gateway.mail_to(second)))
     expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
-    # The link to the former address takes the change back, in another browser.
+    # The link to the former address undoes the change, in another browser.
     other = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     expect(other.locator("#reversal-title")).to_be_visible()
     assert other.evaluate("location.href") == f"{gateway.origin}/"
-    other.get_by_role("button", name="Take the change back").click()
-    expect(other.locator("#message")).to_contain_text("This is the address of your account again.")
+    expect(other).to_have_title("Undo the change of your e-mail address – Tic-tac-toe")
+    other.get_by_role("button", name="Undo the change").click()
+    expect(other.locator("#message")).to_contain_text("The change is undone: this is the address of your account again.")
     expect(page.locator("#message")).to_have_text("You were logged out.")
+    # It works once. There is no other link to ask for.
+    again = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
+    again.get_by_role("button", name="Undo the change").click()
+    expect(again.locator("#message")).to_contain_text("This link is wrong, was used already, or is older than 72 hours.")
+    expect(again.locator("#message")).to_contain_text("“Forgot your password?”")
+    again.get_by_role("button", name="Leave it as it is").click()
+    expect(again.locator("#entry-title")).to_be_focused()
+    expect(again.locator("#message")).to_be_empty()
 
 
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
@@ -560,6 +582,194 @@ def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     other.get_by_role("button", name="Confirm the address").click()
     expect(other.locator("#login-name")).to_have_text(login)
     expect(other.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+
+
+def open_account(page):
+    page.get_by_role("button", name="Account", exact=True).click()
+    expect(page.locator("#account-title")).to_be_focused()
+    expect(page).to_have_title("Your account – Tic-tac-toe")
+
+
+def same_user_elsewhere(person, login, password=PASSWORD):
+    other = person()
+    log_in(other, login, password)
+    expect(other.locator("#login-name")).to_have_text(login)
+    return other
+
+
+def test_a_user_changes_the_password(person):
+    page = person()
+    login = register(page)
+    other = same_user_elsewhere(person, login)
+    open_account(page)
+    expect(page.locator("#sessions li")).to_have_count(2)
+    form = page.locator("#password-form")
+    for current, new, field, problem in [
+        ("", "short", "#password-current", "Current password is required."),
+        (PASSWORD, "short", "#password-new", "New password must be 8 to 128 characters."),
+        (PASSWORD, PASSWORD, "#password-new", "New password must differ from the current password."),
+    ]:
+        form.get_by_label("Current password").fill(current)
+        form.get_by_label("New password").fill(new)
+        form.get_by_role("button").click()
+        expect(page.locator(field)).to_have_accessible_description(re.compile(re.escape(problem)))
+    form.get_by_label("Current password").fill("wrong horse")
+    form.get_by_label("New password").fill("purple elephants")
+    form.get_by_role("button").click()
+    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    form.get_by_label("Current password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.locator("#message")).to_have_text("Your password is changed. All other devices are logged out.")
+    expect(page.locator("#message")).not_to_have_class("error")
+    expect(page.locator("#sessions li")).to_have_count(1)
+    expect(form.get_by_label("Current password")).to_have_value("")
+    expect(other.locator("#message")).to_have_text("You were logged out.")
+    # The session goes on with a new cookie.
+    page.reload()
+    expect(page.locator("#login-name")).to_have_text(login)
+    log_in(other, login, "purple elephants")
+    expect(other.locator("#login-name")).to_have_text(login)
+
+
+def test_a_user_sees_and_ends_sessions(person):
+    page = person()
+    login = register(page)
+    other = same_user_elsewhere(person, login)
+    open_account(page)
+    rows = page.locator("#sessions li")
+    expect(rows).to_have_count(2)
+    expect(rows.filter(has_text="This device")).to_have_count(1)
+    expect(rows.first).to_contain_text(re.compile(r"Chrome on Linux.*logged in \w.* · last used \w"))
+    rows.get_by_role("button", name="End the session of Chrome on Linux").click()
+    expect(page.locator("#message")).to_have_text("That device is logged out.")
+    expect(page.locator("#sessions-title")).to_be_focused()
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("This device")
+    expect(other.locator("#message")).to_have_text("You were logged out.")
+    log_in(other, login)
+    expect(other.locator("#login-name")).to_have_text(login)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Log out everywhere").click()
+    expect(page.locator("#account")).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Log out everywhere").click()
+    expect(page.locator("#message")).to_have_text("You are logged out everywhere.")
+    expect(other.locator("#message")).to_have_text("You were logged out.")
+    page.reload()
+    expect(page.locator("#entry")).to_be_visible()
+
+
+def test_a_user_downloads_all_that_is_known(person):
+    page = person()
+    login = register(page)
+    # More sessions and events than fit on one page.
+    page.evaluate("""async ([identifier, password]) => {
+        for (let each = 0; each < 25; each++) {
+            const body = JSON.stringify({ identifier, password, audience: "game-service" });
+            const login = () => fetch("/v1/auth/login", { method: "POST", body, headers: { "content-type": "application/json" } });
+            // The gateway limits logins.
+            while ((await login()).status === 429) await new Promise((resolve) => setTimeout(resolve, 200));
+        }
+    }""", [login, PASSWORD])
+    # The limit on sessions has ended that of the page.
+    log_in_again(page, login)
+    open_account(page)
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Download your data").click()
+    expect(page.locator("#message")).to_have_text(f"Your data is in the file {login}.json.")
+    assert started.value.suggested_filename == f"{login}.json"
+    data = json.loads(pathlib.Path(started.value.path()).read_text())
+    assert data["user"]["login"] == login and data["roles"] == ["player"]
+    assert len(data["sessions"]) == 27
+    actions = collections.Counter(event["action"] for event in data["auditEvents"])
+    assert (actions["user.register"], actions["session.login"], actions["user.export"]) == (1, 26, 1)
+    assert "nextPageToken" not in data
+    assert all(count["count"] > 0 for count in data["limitCounts"])
+
+
+def log_in_again(page, login):
+    expect(page.locator("#entry")).to_be_visible()
+    log_in(page, login)
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_a_user_deletes_the_account(person):
+    page = person()
+    login = register(page)
+    other = same_user_elsewhere(person, login)
+    open_account(page)
+    form = page.locator("#delete-form")
+    # Nothing happens without an answer to the question.
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    form.get_by_label("Current password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(form.get_by_label("Current password")).to_have_value(PASSWORD)
+    page.on("dialog", lambda dialog: dialog.accept())
+    form.get_by_label("Current password").fill("")
+    form.get_by_role("button").click()
+    expect(page.locator("#delete-password-problem")).to_have_text("Current password is required.")
+    form.get_by_label("Current password").fill("wrong horse")
+    form.get_by_role("button").click()
+    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    form.get_by_label("Current password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.locator("#message")).to_have_text("Your account is deleted.")
+    expect(page.locator("#entry")).to_be_visible()
+    expect(other.locator("#message")).to_have_text("You were logged out.")
+    assert login not in visible_to_scripts(page)
+    assert [each for each in page.context.cookies() if each["name"].endswith("refresh_token")] == []
+    log_in(page, login)
+    expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
+
+
+def test_problems_of_one_form_are_gone_after_a_success_in_another(person):
+    page = person()
+    page.locator("#register-form").get_by_role("button").click()
+    expect(page.locator("#register-login-problem")).to_have_text("Login is required.")
+    play_as_guest(page)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#entry")).to_be_visible()
+    expect(page.locator("#register-login-problem")).to_be_empty()
+    expect(page.locator("#register-login")).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_a_link_for_another_user_says_so_and_leads_back_to_the_games(person, gateway):
+    page = person()
+    login = register(page)
+    other = person()
+    register(other)
+    other.get_by_role("button", name="Log out").click()
+    forget(other, login)
+    link = link_in(gateway.mail_to(f"{login}@example.com"), gateway)
+    third = person()
+    third_login = register(third)
+    third.evaluate("link => { location.hash = link }", link.partition("#")[2])
+    expect(third.locator("#message")).to_have_text(f"You are logged in as {third_login}. This link is for {login}.")
+    third.get_by_role("button", name="Back to the games").click()
+    expect(third.locator("#lobby-title")).to_be_focused()
+    expect(third.locator("#message")).to_be_empty()
+    expect(third.locator("#login-name")).to_have_text(third_login)
+
+
+def test_a_temporary_password_is_replaced_after_an_address_is_confirmed(person, own_gateway):
+    gateway = own_gateway(standalone=["--require-verified-email"])
+    login, temporary = f"t{uuid.uuid4().hex[:8]}", "temporary secret"
+    account = {"login": login, "email": f"{login}@example.com", "password": temporary}
+    created = gateway.rest(gateway.administrator()).post("/v1/users", json=account)
+    assert created.status_code == 200, created.text
+    page = person(gateway=gateway)
+    log_in(page, login, temporary)
+    expect(page.locator("#message")).to_have_text("Confirm your e-mail address first, with the code from the mail.")
+    expect(page.locator("#message")).not_to_have_class("error")
+    page.get_by_role("button", name="Send another code").click()
+    expect(page.locator("#message")).to_have_text("A mail with a code is on its way.")
+    confirm(page, code_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?")))
+    expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
+    expect(page.locator("#new-password")).to_be_focused()
+    page.locator("#new-password").fill("a secret of my own")
+    page.keyboard.press("Enter")
+    expect(page.locator("#login-name")).to_have_text(login)
 
 
 def test_a_new_password_can_be_shown_while_typing(person):
@@ -864,6 +1074,25 @@ def test_swagger_ui_authorizes_and_makes_a_call(person, gateway):
     expect(operation.locator(".live-responses-table")).to_contain_text(login["user"]["login"])
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+@pytest.mark.parametrize("width", [320, 375])
+def test_the_pages_about_the_api_fit_on_a_phone(chromium, gateway, path, width):
+    """In a browser that is told to be a phone, which lays pages without a viewport out at 980 pixels."""
+    context = chromium.new_context(viewport={"width": width, "height": 667}, is_mobile=True)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.goto(gateway.origin + path)
+    if path == "/docs":
+        operation = page.locator("#operations-AuthService-AuthService_Register")
+        operation.locator(".opblock-summary-control").click()
+        expect(operation.locator(".responses-table")).to_be_visible()
+    else:
+        expect(page.get_by_role("heading", name=re.compile("Identity and games"))).to_be_visible()
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    context.close()
+    assert complaints == []
+
+
 def test_redoc_shows_the_document_and_calls_no_other_host(person):
     page = person("/redoc")
     expect(page.get_by_role("heading", name=re.compile("Identity and games"))).to_be_visible()
@@ -906,7 +1135,7 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     page.once("dialog", lambda dialog: (questions.append(dialog.message), dialog.dismiss()))
     page.get_by_role("button", name="Log out").click()
     until(lambda: questions, "the question")
-    assert "Only this browser" in questions[0]
+    assert "Only this browser" in questions[0] and "you lose this account" in questions[0]
     expect(page.locator("#login-name")).to_have_text(guest)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Log out").click()
@@ -949,3 +1178,51 @@ def test_only_the_credential_of_a_guest_is_visible_to_scripts(person):
     assert refresh_cookie(page)["value"] not in stored
     kept = json.loads(page.evaluate("localStorage.getItem('guest')"))
     assert kept["login"] == guest and kept["credential"].startswith("g1.")
+
+
+def test_a_guest_has_an_account_page_and_deletes_the_account(person):
+    page = person()
+    guest = play_as_guest(page)
+    open_account(page)
+    expect(page.locator("#sessions li")).to_have_count(1)
+    for form in ["#email-form", "#password-form", "#delete-password"]:
+        expect(page.locator(form)).to_be_hidden()
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Download your data").click()
+    assert json.loads(pathlib.Path(started.value.path()).read_text())["user"]["login"] == guest
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete the account").click()
+    expect(page.locator("#message")).to_have_text("Your account is deleted.")
+    expect(page.get_by_role("button", name="Play as a guest")).to_be_visible()
+    assert page.evaluate("localStorage.length") == 0
+
+
+def test_the_credential_of_a_deactivated_guest_is_kept_until_the_user_forgets_it(person, gateway):
+    page = person()
+    guest = play_as_guest(page)
+    root = gateway.rest(gateway.administrator())
+    user_id = find(gateway, guest)
+    assert root.post(f"/v1/users/{user_id}:deactivate", json={}).status_code == 200
+    expect(page.locator("#entry")).to_be_visible()
+    forget = page.get_by_role("button", name="Forget this guest")
+    expect(forget).to_be_hidden()
+    again = page.get_by_role("button", name=f"Continue as {guest}")
+    again.click()
+    expect(page.locator("#message")).to_contain_text(f"{guest} cannot log in.")
+    expect(page.locator("#message")).to_have_class("error")
+    # An administrator may have made a mistake.
+    assert root.post(f"/v1/users/{user_id}:reactivate", json={}).status_code == 200
+    again.click()
+    expect(page.locator("#login-name")).to_have_text(guest)
+    assert root.delete(f"/v1/users/{user_id}").status_code == 200
+    expect(page.locator("#entry")).to_be_visible()
+    expect(forget).to_be_hidden()
+    again.click()
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    forget.click()
+    expect(again).to_be_visible()
+    page.once("dialog", lambda dialog: dialog.accept())
+    forget.click()
+    expect(page.locator("#message")).to_have_text(f"{guest} is forgotten. You can play as a new guest.")
+    expect(forget).to_be_hidden()
+    assert play_as_guest(page) != guest

@@ -715,6 +715,7 @@ BAD_SETTINGS = {
     "no sender": (URL, "--mail-from"),
     "sender without address": ([*URL, "--mail-from", "My Game"], "--mail-from"),
     "sender with another header": ([*URL, "--mail-from", "a@example.com\r\nBcc: b@example.com"], "--mail-from"),
+    "file as folder": (["--mail-folder", "private"], "--mail-folder private: must be a folder"),
     "server and folder": ([*URL, *FROM, "--mail-folder", "mails"], "--mail-folder"),
     "script as page": ([*URL, *FROM, "--public-url", "javascript:alert(1)"], "--public-url"),
     "page with fragment": ([*URL, *FROM, "--public-url", "https://play.example.com/#page"], "--public-url"),
@@ -727,6 +728,7 @@ BAD_SETTINGS = {
     ),
     "password without server": (["--smtp-password-file", "private"], "--smtp-url"),
     "missing templates": ([*URL, *FROM, "--mail-templates", "nowhere"], "--mail-templates"),
+    "incomplete language": ([*URL, *FROM, "--mail-templates", "incomplete"], "de/invitation.html, de/email_verification.txt"),
     "broken template": ([*URL, *FROM, "--mail-templates", "templates"], "--mail-templates"),
 }
 
@@ -737,7 +739,9 @@ def test_a_bad_setting_is_named_and_no_secret_is(tmp_path, arguments, complaint)
         write_secret(tmp_path / file, "" if file == "empty" else SECRET * 8)
     (tmp_path / "readable").write_text(SECRET)
     (tmp_path / "readable").chmod(0o644)
-    (tmp_path / "templates" / "en").mkdir(parents=True)
+    for language in ["templates/en", "incomplete/de"]:
+        (tmp_path / language).mkdir(parents=True)
+    (tmp_path / "incomplete" / "de" / "password_reset.txt").write_text("Betreff\n\nText\n")
     (tmp_path / "templates" / "en" / "password_reset.txt").write_text("Subject\n\n{{ cod }}\n")
     command = [PROGRAMS / "auth-service", "serve", "--database-url", "sqlite:auth.db", "--auth-secret-file"]
     command += ["auth-secret", "--auth-listen", "127.0.0.1:0", "--auth-http-listen", "127.0.0.1:0", *arguments]

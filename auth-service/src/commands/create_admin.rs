@@ -24,7 +24,7 @@ pub struct CreateAdmin {
     #[arg(long)]
     email: String,
     /// File with the password, or `-` for standard input. By default a password is generated and
-    /// printed once.
+    /// printed once. It neither expires nor has to be changed at the first login.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     #[command(flatten)]

@@ -8,16 +8,17 @@ use base::rate::RateRule;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Guests")]
 pub struct GuestSettings {
-    /// Whether guests can register, who have neither a password nor an e-mail address. Has no
-    /// effect if --registration-open is false. Guests who exist can go on in either case.
+    /// Whether guests can register, who have neither a password nor an e-mail address. They cannot
+    /// if --registration-open is false. Existing guests can log in either way.
     #[arg(long, env = "GUESTS_OPEN", default_value_t = true, value_name = "BOOL")]
     #[arg(action = clap::ArgAction::Set)]
     pub guests_open: bool,
-    /// Registrations of guests for each address per minute [0 to 1000000]. 0 means no limit.
+    /// Maximum number of registrations of guests from each IP address per minute [0 to 1000000]. 0
+    /// means no limit.
     #[arg(long, env = "GUEST_RATE_PER_MINUTE", default_value_t = 5, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub guest_rate_per_minute: u32,
-    /// Number of guests that an address can register at once [1 to 1000000].
+    /// Number of guests that an IP address can register at once [1 to 1000000].
     #[arg(long, env = "GUEST_BURST", default_value_t = 30, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub guest_burst: u32,

@@ -33,8 +33,9 @@ pub struct MailSettings {
     /// File with the password for the mail server.
     #[arg(long, env = "SMTP_PASSWORD_FILE", value_name = "FILE", requires = "smtp_url")]
     pub smtp_password_file: Option<PathBuf>,
-    /// Folder to which mails are written as .eml files, instead of being sent. Meant for trying
-    /// things out [default of the standalone without --smtp-url: the folder `mail` in --data-dir]
+    /// Folder to which mails are written as .eml files, instead of being sent. Created if it does
+    /// not exist. Meant for trying things out [default of the standalone without --smtp-url: the
+    /// folder `mail` in --data-dir]
     #[arg(long, env = "MAIL_FOLDER", value_name = "FOLDER", conflicts_with = "smtp_url")]
     pub mail_folder: Option<PathBuf>,
     /// Sender of the mails, such as `My Game <no-reply@example.com>`.
@@ -51,7 +52,7 @@ pub struct MailSettings {
     #[arg(long, env = "MAIL_TEMPLATES", value_name = "FOLDER")]
     pub mail_templates: Option<PathBuf>,
     /// Whether users must verify their e-mail address before they log in. A new user who has not
-    /// done so within 24 hours gives the address up to the first user who does. Users who
+    /// done so within 24 hours loses the address to the first other user who verifies it. Users who
     /// registered before this was set have 30 days, are reminded by mail, and keep their address.
     /// Set the same value for all replicas. Needs --smtp-url or --mail-folder.
     #[arg(long, env = "REQUIRE_VERIFIED_EMAIL", default_value_t = false, value_name = "BOOL")]
@@ -69,7 +70,12 @@ impl MailSettings {
         let templates = Templates::read(self.mail_templates.as_deref(), &site)?;
         let transport = match (&self.smtp_url, &self.mail_folder) {
             (Some(url), _) => Transport::Smtp(Box::new(self.smtp(url.expose_secret())?)),
-            (None, Some(folder)) => Transport::Folder(folder.clone()),
+            (None, Some(folder)) => Transport::folder(folder.clone()).map_err(|error| {
+                StartError::Setting(format!(
+                    "--mail-folder {}: must be a folder in which the service can write: {error}",
+                    folder.display()
+                ))
+            })?,
             (None, None) => return Ok(None),
         };
         let from = match &self.mail_from {

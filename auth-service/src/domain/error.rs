@@ -144,6 +144,9 @@ pub(crate) enum Error {
     /// No active user has this identifier and code.
     #[error("invalid code")]
     CodeInvalid,
+    /// The code from a link that undoes a change of the address is not valid.
+    #[error("invalid code to undo a change of the e-mail address")]
+    UndoCodeInvalid,
     /// The user must verify their e-mail address before they log in.
     #[error("the e-mail address is not verified")]
     EmailNotVerified,

@@ -15,7 +15,10 @@ use super::{
     convert, emails, export, guests, passwords, profile, request_context::request_context, sessions,
     transport::Transports,
 };
-use crate::domain::{Accounts, Password, PasswordChange, PasswordRules};
+use crate::{
+    domain::{Accounts, Password, PasswordChange, PasswordRules},
+    model::ReservedRole,
+};
 
 /// Serves `auth.v1.AccountService`.
 #[derive(Clone, Debug)]
@@ -126,7 +129,12 @@ impl AccountService for AccountRpc {
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
+        let is_guest = authz::principal(&request)?.has_role(ReservedRole::Guest.code_name());
         let request = request.into_inner();
+        if is_guest && request.guest_credential.is_empty() && request.current_password.is_empty() {
+            let why = "is required: a guest has no password to confirm the deletion with";
+            return Err(InvalidFields::one("guest_credential", why).into());
+        }
         let mut fields = Fields::new();
         if request.guest_credential.is_empty() {
             let password = fields.check("current_password", Password::presented(&request.current_password));

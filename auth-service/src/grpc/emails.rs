@@ -3,7 +3,7 @@
 //! its caller itself.
 
 use ::proto::auth::v1 as proto;
-use access::authz;
+use access::authz::{self, Caller};
 use base::validate::Fields;
 use tonic::{Request, Response, Status};
 
@@ -49,7 +49,7 @@ pub(super) async fn change(
     let identifier = Some(body.identifier.clone()).filter(|identifier| !identifier.is_empty());
     match &identifier {
         Some(identifier) => credentials::identifier(&mut fields, identifier),
-        None => ensure_bearer(&request)?,
+        None => ensure_bearer(&request, &mut fields, &["identifier"])?,
     }
     let email = fields.check("email", body.email.parse::<Email>());
     let password = fields.check("current_password", Password::presented(&body.current_password));
@@ -97,7 +97,7 @@ fn address_owner<T>(
     [identifier, password]: [&String; 2],
 ) -> Result<Option<AddressOwner>, Status> {
     if identifier.is_empty() && password.is_empty() {
-        ensure_bearer(request)?;
+        ensure_bearer(request, fields, &["identifier", "password"])?;
         return Ok(Some(AddressOwner::Bearer));
     }
     credentials::identifier(fields, identifier);
@@ -108,8 +108,15 @@ fn address_owner<T>(
     }))
 }
 
-/// Refuses a caller without a valid access token for this service.
-fn ensure_bearer<T>(request: &Request<T>) -> Result<(), Status> {
+/// Refuses a caller whose access token is not valid for this service. If there is no token, records
+/// the fields that are required in its place.
+fn ensure_bearer<T>(request: &Request<T>, fields: &mut Fields, instead: &[&'static str]) -> Result<(), Status> {
+    if let None | Some(Caller::Anonymous) = request.extensions().get::<Caller>() {
+        for field in instead {
+            fields.reject(*field, "is required without an access token");
+        }
+        return Ok(());
+    }
     let principal = authz::principal(request)?;
     if principal.wanted_audience().is_some() {
         // Another service may have this token, and must not act on the account with it.

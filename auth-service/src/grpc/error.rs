@@ -236,6 +236,12 @@ impl From<Error> for ErrorReply {
                 R::CodeInvalid,
                 "the code is wrong, has expired or was used already; request a new one",
             ),
+            Error::UndoCodeInvalid => Self::new(
+                Code::Unauthenticated,
+                R::CodeInvalid,
+                "the link is wrong, has expired or was used already; if the account has this e-mail address again, \
+                call RequestPasswordReset, and otherwise ask an administrator",
+            ),
             Error::EmailNotVerified => Self::new(
                 Code::FailedPrecondition,
                 R::EmailNotVerified,

@@ -226,10 +226,11 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     let middle_name = fields.check("middle_name", request.middle_name.parse());
     fields::code_names(&mut fields, "roles", &request.roles);
     let roles = fields::distinct(&mut fields, "roles", request.roles, MAX_ROLES);
+    let locale: Option<Locale> = fields.check("locale", request.locale.parse());
     fields.finish(|| {
         Some(NewAccount {
             registration: Registration {
-                locale: Locale::default(),
+                locale: locale?,
                 email: email?,
                 login: login?,
                 password: password?,

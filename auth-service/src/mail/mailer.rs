@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     io,
     io::Write as _,
     os::unix::fs::DirBuilderExt as _,
@@ -27,6 +27,8 @@ use crate::model::OutboxMail;
 
 /// Maximum length of a line of a message, in bytes (RFC 5322, section 2.1.1).
 const MAX_LINE_BYTES: usize = 998;
+/// Prefix of a file that is not completely written yet.
+const UNFINISHED: &str = ".tmp";
 
 /// Reason why a mail could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,29 @@ pub(crate) enum Transport {
     Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
     /// Each is written to this folder, as `<time>-<id>.eml`.
     Folder(PathBuf),
+}
+
+impl Transport {
+    /// Prepares a folder for mails: creates it if it does not exist, and deletes the files that a
+    /// process which was killed left unfinished. Fails if nothing can be written there.
+    pub(crate) fn folder(path: PathBuf) -> io::Result<Self> {
+        create_folder(&path)?;
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) || !entry.file_type()?.is_file() {
+                continue;
+            }
+            // Another process may be writing it. If so, it writes the mail again later.
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // The mode of the folder alone does not tell, for example on a read-only file system.
+        NamedTempFile::with_prefix_in(UNFINISHED, &path)?;
+        Ok(Self::Folder(path))
+    }
 }
 
 /// Sends mails.
@@ -161,13 +186,19 @@ fn legible(text: String) -> Body {
 
 /// Writes a file that only its owner can read, either completely or not at all.
 fn write(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    // Mails hold codes, so only the user of the service can read a folder that it makes.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut temporary = NamedTempFile::new_in(folder)?;
+    // The folder may have been deleted since the start.
+    create_folder(folder)?;
+    let mut temporary = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
     temporary.write_all(content)?;
     temporary.as_file().sync_all()?;
     temporary.persist(folder.join(name)).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Creates the folder if it does not exist. Mails hold codes, so only the user of the service can
+/// read it.
+fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Says why a mail server did not take a mail. Its own words are left out, because they may quote
@@ -177,5 +208,49 @@ fn smtp_failure(error: &lettre::transport::smtp::Error) -> String {
         Some(code) => format!("the mail server answered {code}"),
         None if error.is_response() => "the answer of the mail server cannot be read".to_owned(),
         None => with_causes(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_created_for_its_owner_alone() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let path = parent.path().join("a/b");
+        for _ in 0..2 {
+            Transport::folder(path.clone()).expect("a folder");
+        }
+        let mode = fs::metadata(&path).expect("it").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&path).expect("it").count(), 0);
+    }
+
+    #[test]
+    fn only_unfinished_files_are_deleted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = [".tmpAbC123", "2026-11-21T00-00-00Z-1.eml", ".hidden", "tmp.eml"];
+        for name in names {
+            fs::write(folder.path().join(name), "x").expect("written");
+        }
+        fs::create_dir(folder.path().join(".tmp")).expect("made");
+        Transport::folder(folder.path().to_owned()).expect("a folder");
+        for name in names {
+            assert_eq!(folder.path().join(name).exists(), name != ".tmpAbC123", "{name}");
+        }
+        assert!(folder.path().join(".tmp").exists());
+    }
+
+    #[test]
+    fn a_path_to_which_nothing_can_be_written_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "x").expect("written");
+        for path in [file.clone(), file.join("mails"), PathBuf::from("/proc/mails")] {
+            Transport::folder(path.clone()).expect_err(&path.display().to_string());
+        }
     }
 }

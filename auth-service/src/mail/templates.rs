@@ -92,6 +92,8 @@ pub(crate) struct Contents {
     pub(crate) time: Option<Timestamp>,
     /// IP address of the event; may be empty.
     pub(crate) ip_address: Option<String>,
+    /// Login of an invited user.
+    pub(crate) login: Option<String>,
     /// Login before a change.
     pub(crate) old_login: Option<String>,
     /// Login after a change.
@@ -100,6 +102,8 @@ pub(crate) struct Contents {
     pub(crate) user_agent: Option<String>,
     /// Whether the present password no longer works.
     pub(crate) is_invalidated: bool,
+    /// Whether an administrator made the change.
+    pub(crate) is_by_administrator: bool,
 }
 
 /// A mail in one language.
@@ -136,14 +140,15 @@ impl Templates {
 
     fn new(sources: BTreeMap<String, String>, site: &str) -> Result<Self, String> {
         let mut tags = BTreeSet::new();
+        let files = MailKind::ALL.map(names_of).concat();
         for name in sources.keys() {
             let (language, file) = name.split_once('/').unwrap_or_default();
             tags.insert(language.to_owned());
-            if !MailKind::ALL
-                .iter()
-                .any(|kind| names_of(*kind).contains(&file.to_owned()))
-            {
-                return Err(format!("{name} is not a template; the templates are {}", expected()));
+            if !files.iter().any(|known| known == file) {
+                return Err(format!(
+                    "{name} is not a template; the templates are {}",
+                    files.join(", ")
+                ));
             }
         }
         let mut languages = Vec::new();
@@ -156,28 +161,47 @@ impl Templates {
             }
             languages.push(parsed);
         }
+        let names = tags
+            .iter()
+            .flat_map(|tag| files.iter().map(move |file| format!("{tag}/{file}")));
+        let missing: Vec<String> = names.filter(|name| !sources.contains_key(name)).collect();
+        if !missing.is_empty() {
+            return Err(format!(
+                "a further language needs a template of every kind; missing: {}",
+                missing.join(", ")
+            ));
+        }
         languages.sort_by_key(|language| language.to_string() != DEFAULT);
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        let mut mistakes = Vec::new();
         for (name, source) in sources {
-            environment
-                .add_template_owned(name.clone(), source)
-                .map_err(|error| format!("{name}: {error}"))?;
+            if let Err(error) = environment.add_template_owned(name.clone(), source) {
+                mistakes.push(format!("{name}: {error}"));
+            }
         }
         let templates = Self {
             environment,
             languages,
             site: site.to_owned(),
         };
-        templates.check()?;
-        Ok(templates)
+        if mistakes.is_empty() {
+            mistakes = templates.mistakes();
+        }
+        if mistakes.is_empty() {
+            Ok(templates)
+        } else {
+            Err(mistakes.join("; "))
+        }
     }
 
-    /// Renders each template, with and without the values that a mail may lack.
-    fn check(&self) -> Result<(), String> {
+    /// Renders each mail, with and without the values that it may lack. Returns the first mistake
+    /// of each.
+    fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
         for language in &self.languages {
             for kind in MailKind::ALL {
-                let sample = |is_full: bool| Contents {
+                let sample = |is_full: bool, is_by_administrator: bool| Contents {
                     code: is_full.then(|| SecretString::from("ABCD-EFGH")),
                     // A notice of a change may lack the link.
                     link: (is_full || kind != MailKind::EmailChanged)
@@ -185,17 +209,21 @@ impl Templates {
                     minutes: Some(10),
                     time: Some(Timestamp::from_micros(0)),
                     ip_address: is_full.then(|| "192.0.2.1".to_owned()),
+                    login: Some("ann".to_owned()),
                     old_login: Some("ann".to_owned()),
                     new_login: Some("bob".to_owned()),
                     user_agent: is_full.then(|| "Firefox/120.0".to_owned()),
                     is_invalidated: is_full,
+                    is_by_administrator,
                 };
-                for is_full in [true, false] {
-                    self.render_in(language, kind, &sample(is_full))?;
-                }
+                let samples = [(true, false), (false, false), (true, true), (false, true)];
+                let mut rendered = samples.iter().map(|(is_full, is_by_administrator)| {
+                    self.render_in(language, kind, &sample(*is_full, *is_by_administrator))
+                });
+                mistakes.extend(rendered.find_map(Result::err));
             }
         }
-        Ok(())
+        mistakes
     }
 
     /// Renders a mail in the available language that suits `locale` best.
@@ -225,10 +253,12 @@ impl Templates {
             days => contents.minutes.unwrap_or_default().div_ceil(24 * 60),
             time => contents.time.map(minute).unwrap_or_default(),
             ip_address => contents.ip_address.as_deref().unwrap_or_default(),
+            login => contents.login.as_deref().unwrap_or_default(),
             old_login => contents.old_login.as_deref().unwrap_or_default(),
             new_login => contents.new_login.as_deref().unwrap_or_default(),
             user_agent => contents.user_agent.as_deref().unwrap_or_default(),
             is_invalidated => contents.is_invalidated,
+            is_by_administrator => contents.is_by_administrator,
         };
         let render = |file: String| {
             let name = format!("{language}/{file}");
@@ -257,10 +287,6 @@ impl Templates {
 /// Returns the names of the files of this kind of mail.
 fn names_of(kind: MailKind) -> [String; 2] {
     ["txt", "html"].map(|extension| format!("{}.{extension}", kind.as_str()))
-}
-
-fn expected() -> String {
-    MailKind::ALL.map(names_of).concat().join(", ")
 }
 
 /// Returns the time to the minute, in UTC.
@@ -320,10 +346,12 @@ mod tests {
             minutes: Some(7),
             time: Some(Timestamp::from_micros(1_700_000_000_000_000)),
             ip_address: Some("<192.0.2.1>".to_owned()),
+            login: Some("ann.first".to_owned()),
             old_login: Some("ann".to_owned()),
             new_login: Some("ann.new".to_owned()),
             user_agent: Some("Firefox 120".to_owned()),
             is_invalidated: true,
+            is_by_administrator: false,
         }
     }
 
@@ -372,6 +400,28 @@ mod tests {
                 let mail = templates.render(locale, kind, &contents()).expect("a mail");
                 for body in [&mail.text, &mail.html] {
                     assert!(body.contains("ABCD-EFGH") && body.contains("#reset-password?a=1&"));
+                    assert_eq!(body.contains("ann.first"), kind == MailKind::Invitation, "{body}");
+                }
+            }
+            let word = if locale.starts_with("ru") {
+                "дминистратор"
+            } else {
+                "dministrator"
+            };
+            for kind in [
+                MailKind::PasswordChanged,
+                MailKind::LoginChanged,
+                MailKind::EmailChanged,
+            ] {
+                for is_by_administrator in [false, true] {
+                    let contents = Contents {
+                        is_by_administrator,
+                        ..contents()
+                    };
+                    let mail = templates.render(locale, kind, &contents).expect("a mail");
+                    for body in [&mail.text, &mail.html] {
+                        assert_eq!(body.contains(word), is_by_administrator, "{body}");
+                    }
                 }
             }
             for (kind, shown) in [
@@ -419,6 +469,45 @@ mod tests {
             fs::remove_file(folder.path().join(name)).expect("removed");
             let language = folder.path().join(name.split('/').next().expect("a language"));
             fs::remove_dir(language).expect("removed");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        let complaint = || {
+            let read = Templates::read(Some(folder.path()), "example.com");
+            read.expect_err("mistakes").to_string()
+        };
+        write("en/password_reset.txt", "{{ cod }}");
+        write("en/invitation.html", "{{ cod }}");
+        let error = complaint();
+        assert!(
+            error.contains("en/password_reset.txt") && error.contains("en/invitation.html"),
+            "{error}"
+        );
+        write("en/login_changed.txt", "{% if %}");
+        write("en/device_login.html", "{% if %}");
+        let error = complaint();
+        assert!(
+            error.contains("en/login_changed.txt") && error.contains("en/device_login.html"),
+            "{error}"
+        );
+        write("de/password_reset.txt", "Betreff\nText");
+        write("fr/invitation.txt", "Sujet\nTexte");
+        let error = complaint();
+        for kind in MailKind::ALL {
+            for name in names_of(kind) {
+                let german = format!("de/{name}");
+                assert_eq!(error.contains(&german), german != "de/password_reset.txt", "{error}");
+                let french = format!("fr/{name}");
+                assert_eq!(error.contains(&french), french != "fr/invitation.txt", "{error}");
+            }
         }
     }
 }

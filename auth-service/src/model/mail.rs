@@ -46,7 +46,7 @@ db::text_enum! {
         PasswordChanged = "password_changed",
         /// Notice that the login has changed.
         LoginChanged = "login_changed",
-        /// Code that sets a password after a change of the address was taken back.
+        /// Code that sets a password after a change of the address was undone.
         EmailReverted = "email_reverted",
         /// Notice of a login from a device that is not known.
         DeviceLogin = "device_login",
@@ -57,7 +57,7 @@ db::text_enum! {
         /// Code that proves that the user receives mail at a new address.
         EmailChange = "email_change",
         /// Notice to the former address that the address has changed. If it was verified, the
-        /// notice has a link that takes the change back.
+        /// notice has a link that undoes the change.
         EmailChanged = "email_changed",
     }
 }

@@ -1,8 +1,8 @@
 // The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
-  ApiError, call, callAboutEmail, knownGuest, login, logout, onChange, playAsGuest, register, requestPasswordReset, resetPassword, restore,
-  upgrade, wait, watch,
+  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, knownGuest, login, logout, logoutEverywhere, onChange, playAsGuest,
+  register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
@@ -16,6 +16,9 @@ const ATTENTION = 15_000;
 // Milliseconds between two reads of the leaderboard, which games of others change too.
 const STANDINGS = 60_000;
 const UNREACHABLE = "The server cannot be reached.";
+// Advice if the link that undoes a change of the address does not work.
+const LINK_INVALID = "This link is wrong, was used already, or is older than 72 hours. If this is the address of your account again, choose a new " +
+  "password with “Forgot your password?”. Otherwise ask the operators of this site for help.";
 // HTTP statuses with which the gateway reports that a service is out of reach.
 const OUTAGES = [502, 503, 504];
 // The page's messages for some errors of the API, by their reason.
@@ -25,6 +28,7 @@ const WORDS = {
   GUESTS_NOT_ADMITTED: "Guests cannot play here. Create an account.",
   EMAIL_NOT_VERIFIED: "Confirm your e-mail address first, with the code from the mail.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
+  CURRENT_PASSWORD_WRONG: "The current password is wrong.",
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
   PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
@@ -84,6 +88,8 @@ async function attempt(owner, action) {
   say("");
   try {
     await action();
+    // Problems in other forms are from before.
+    document.querySelectorAll("[aria-invalid]").forEach(forgive);
   } catch (error) {
     if (!(error instanceof ApiError) || OUTAGES.includes(error.httpStatus)) {
       console.error(error);
@@ -120,16 +126,34 @@ function forgive(input) {
 }
 
 const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
+// Sections whose heading is in the title of the page.
+const TITLED = ["recovery", "confirmation", "reversal", "account"];
+// Whether the user is to move in a game.
+let isTurn = false;
 
 // Shows one of the sections. The focus moves to its heading, because it was in a section that is now hidden.
 function show(section) {
   const before = SECTIONS.find((id) => !$(id).hidden);
   for (const each of SECTIONS) $(each).hidden = each !== section;
+  $("back-to-entry").textContent = me ? "Back to the games" : "Back to the login";
+  entitle(isTurn);
   if (before && before !== section) $(`${section}-title`).focus();
 }
 
-function entitle(text) {
+function entitle(isMine) {
+  isTurn = isMine;
+  const section = TITLED.find((id) => !$(id).hidden);
+  const text = isTurn ? "Your turn" : section ? $(`${section}-title`).textContent : "";
   document.title = text ? `${text} – Tic-tac-toe` : "Tic-tac-toe";
+}
+
+// Leaves a form: for the games, or for the login if no user is logged in.
+function goBack() {
+  say("");
+  if (me) return leave();
+  show("entry");
+  // Another tab may have logged in.
+  restore();
 }
 
 onChange((user, reason) => {
@@ -137,11 +161,9 @@ onChange((user, reason) => {
   $("who").hidden = !user;
   $("login-name").textContent = user?.login ?? "";
   $("keep").hidden = !user?.isGuest;
-  // A guest has no address that could be confirmed or changed.
-  $("open-account").hidden = Boolean(user?.isGuest);
-  $("play-as-guest").textContent = knownGuest() ? `Continue as ${knownGuest().login}` : "Play as a guest";
-  // Remove the lists of the previous user.
-  for (const id of ["my-games", "open-games", "history", "leaderboard"]) {
+  offerGuest();
+  // Remove what was about the previous user.
+  for (const id of ["my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "invited-login"]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
@@ -150,7 +172,7 @@ onChange((user, reason) => {
   watching?.abort();
   game = null;
   sayWhetherOffline(false);
-  entitle("");
+  isTurn = false;
   show($("recovery").hidden ? "entry" : "recovery");
 });
 
@@ -161,9 +183,11 @@ const ACTIONS = {
   "register-form": signUp,
   "upgrade-form": keepAccount,
   "request-form": requestCode,
-  "reset-form": resetPassword,
+  "reset-form": choosePassword,
   "confirm-form": confirmAddress,
   "email-form": changeAddress,
+  "password-form": replacePassword,
+  "delete-form": removeAccount,
 };
 
 for (const form of Object.keys(ACTIONS).map($)) {
@@ -175,53 +199,69 @@ for (const form of Object.keys(ACTIONS).map($)) {
   form.onreset = () => {
     inputs.forEach(forgive);
     passwords.forEach((each) => { each.type = "password"; });
-    $("change-password").hidden = true;
+    if (form.id === "login-form") $("change-password").hidden = true;
   };
   form.onsubmit = (event) => {
     event.preventDefault();
     attempt(form, async () => {
       inputs.forEach(forgive);
-      await ACTIONS[form.id](Object.fromEntries(new FormData(form)));
-      form.reset();
+      const isDone = await ACTIONS[form.id](Object.fromEntries(new FormData(form)));
+      if (isDone !== false) form.reset();
     });
   };
 }
 
 async function signUp(account) {
-  if (await register(account)) return;
-  openConfirmation({ identifier: account.login, password: account.password });
+  if (!(await register(account))) confirmFirst(account);
+}
+
+// Asks a new user, who must confirm the address before the first login, for the code from the mail.
+function confirmFirst({ login: identifier, password }) {
+  openConfirmation({ identifier, password });
   say("A mail with a code is on its way. Confirm your address with it, then you are logged in.");
 }
 
+// Returns false if the form asks for a new password.
 async function logIn({ identifier, password, newPassword }) {
   const changes = !$("change-password").hidden;
   try {
     await login(identifier, password, changes ? newPassword : "");
   } catch (error) {
-    if (error.reason === "PASSWORD_CHANGE_REQUIRED") {
-      $("change-password").hidden = false;
-      $("new-password").focus();
-      if (changes) error.fields = [{ field: "newPassword", description: "is required" }];
+    if (error.reason === "EMAIL_NOT_VERIFIED") {
+      openConfirmation({ identifier, password });
+      return say(explain(error));
     }
-    if (error.reason === "EMAIL_NOT_VERIFIED") openConfirmation({ identifier, password });
-    throw error;
+    if (changes && error.reason === "PASSWORD_CHANGE_REQUIRED") error.fields = [{ field: "newPassword", description: "is required" }];
+    if (changes || error.reason !== "PASSWORD_CHANGE_REQUIRED") throw error;
+    askForNewPassword(identifier, password);
+    return false;
   }
 }
 
-// --- The e-mail address ---
+// Asks for a new password in place of a temporary one.
+function askForNewPassword(identifier, password) {
+  show("entry");
+  $("identifier").value = identifier;
+  $("password").value = password;
+  $("change-password").hidden = false;
+  $("new-password").focus();
+  say(WORDS.PASSWORD_CHANGE_REQUIRED);
+}
+
+// --- The account ---
 
 // True if the code is for a new address instead of the present one.
 let isNewAddress = false;
 // Whether the form asks for login and password: no user is logged in, or another one than the link is for.
 let asksWho = false;
-// Parameters of a link that takes a change of the address back.
+// Parameters of a link that undoes a change of the address.
 let reversal = null;
 
 function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
   isNewAddress = isNew;
   asksWho = !me || Boolean(identifier && identifier !== me.login);
+  say(me && asksWho ? `You are logged in as ${me.login}. This link is for ${identifier}.` : "");
   show("confirmation");
-  if (me && asksWho) say(`You are logged in as ${me.login}. This link is for ${identifier}.`);
   $("confirm-credentials").hidden = !asksWho;
   $("confirm-again").hidden = isNew;
   for (const [id, value] of [["identifier", identifier], ["password", password], ["code", code]]) $(`confirm-${id}`).value = value;
@@ -231,9 +271,14 @@ function openConfirmation({ identifier = "", password = "", code = "", isNew = f
 const credentials = ({ identifier, password }) => (asksWho ? { identifier, password } : {});
 
 async function confirmAddress({ identifier, password, code }) {
-  const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
-  if (asksWho) await login(identifier, password);
-  else openAccount(user);
+  try {
+    const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
+    if (asksWho) await login(identifier, password);
+    else await openAccount(user);
+  } catch (error) {
+    if (error.reason !== "PASSWORD_CHANGE_REQUIRED") throw error;
+    return askForNewPassword(identifier, password);
+  }
   say("Your e-mail address is confirmed.");
 }
 
@@ -244,13 +289,85 @@ async function changeAddress({ email, currentPassword }) {
 }
 
 async function openAccount(user) {
-  me = user ?? (await call("GET", "/v1/me")).user;
-  show("account");
+  const { userId } = me;
+  const [known, listed] = await Promise.all([user ?? call("GET", "/v1/me").then((read) => read.user), readSessions()]);
+  // Meanwhile the user may have logged out in another tab.
+  if (me?.userId !== userId) return;
+  me = known;
+  // A guest has no address and no password that could be changed.
+  for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
   $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+  showSessions(listed);
+  show("account");
 }
 
-$("open-account").onclick = () => attempt($("open-account"), openAccount);
+async function replacePassword(passwords) {
+  await changePassword(passwords);
+  showSessions(await readSessions());
+  say("Your password is changed. All other devices are logged out.");
+}
+
+const readSessions = async () => (await call("GET", "/v1/me/sessions?pageSize=100")).sessions;
+
+function showSessions(sessions) {
+  $("sessions").replaceChildren(...sessions.map(({ sessionId, userAgent, ipAddress, createTime, lastUseTime, isCurrent }) => {
+    const device = deviceOf(userAgent);
+    const details = [ipAddress && `${ipAddress} · `, "logged in ", time(createTime), " · last used ", time(lastUseTime)];
+    return element("li", {}, about(device, ...details), isCurrent
+      ? element("strong", { textContent: "This device" })
+      : button("End", ` the session of ${device}`, () => endSession(sessionId)));
+  }));
+}
+
+async function endSession(id) {
+  await call("DELETE", `/v1/me/sessions/${id}`);
+  showSessions(await readSessions());
+  $("sessions-title").focus();
+  say("That device is logged out.");
+}
+
+// Names the browser and the system of a user agent.
+function deviceOf(userAgent) {
+  const first = (names) => names.find((name) => userAgent.includes(name)) ?? "";
+  const browser = first(["Edg", "OPR", "Firefox", "Chrome", "Safari"]);
+  const system = first(["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"]);
+  const names = { Edg: "Edge", OPR: "Opera", "Mac OS": "macOS" };
+  if (browser && system) return `${names[browser] ?? browser} on ${names[system] ?? system}`;
+  return userAgent.slice(0, 60) || "Unknown device";
+}
+
+// Downloads all that auth-service knows of the user. It comes in pages, of which only the first has the profile.
+async function exportData() {
+  let data = null;
+  let pageToken = "";
+  do {
+    const { nextPageToken, ...page } = await call("GET", `/v1/me:export?pageToken=${encodeURIComponent(pageToken)}`);
+    data ??= { ...page, sessions: [], auditEvents: [] };
+    data.sessions.push(...page.sessions);
+    data.auditEvents.push(...page.auditEvents);
+    pageToken = nextPageToken;
+  } while (pageToken);
+  const url = URL.createObjectURL(new Blob([JSON.stringify(data, null, 2)], { type: "application/json" }));
+  element("a", { href: url, download: `${me.login}.json` }).click();
+  // The browser reads the data after the click.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  say(`Your data is in the file ${me.login}.json.`);
+}
+
+async function removeAccount({ currentPassword }) {
+  if (!confirm(`Delete the account ${me.login} for good? This cannot be undone.`)) return false;
+  watching?.abort();
+  await deleteAccount(me, currentPassword).finally(resume);
+}
+
+$("open-account").onclick = () => attempt($("open-account"), () => openAccount());
+$("export").onclick = () => attempt($("export"), exportData);
+$("log-out-everywhere").onclick = () => attempt($("log-out-everywhere"), async () => {
+  if (!confirm(me.isGuest ? LOGOUT_OF_GUEST : "Log out of every device, including this one?")) return;
+  watching?.abort();
+  await logoutEverywhere().finally(resume);
+});
 $("confirm-present").onclick = () => attempt($("confirm-present"), async () => {
   await callAboutEmail("/request-verification", {});
   openConfirmation({});
@@ -261,37 +378,69 @@ $("confirm-again").onclick = () => attempt($("confirm-form"), async () => {
   say("A mail with a code is on its way.");
 });
 $("revert").onclick = () => attempt($("reversal-form"), async () => {
-  await callAboutEmail("/revert", reversal);
+  try {
+    await callAboutEmail("/revert", reversal);
+  } catch (error) {
+    if (error.reason !== "CODE_INVALID") throw error;
+    // There is no new link to ask for.
+    return say(LINK_INVALID, true);
+  }
+  // The session of this browser has ended too.
+  if (me?.userId === reversal.userId) await logout();
   recover("reset-form");
-  say("This is the address of your account again. A mail with a code is on its way: choose a new password with it.");
+  say("The change is undone: this is the address of your account again. A mail with a code is on its way. Choose a new password with it.");
 });
-for (const id of ["leave-account", "leave-confirmation", "leave-reversal"]) {
-  $(id).onclick = () => {
-    say("");
-    if (me) leave();
-    else show("entry");
-  };
-}
+for (const id of ["leave-account", "leave-confirmation", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
 
 // --- Guests ---
 
-$("play-as-guest").onclick = () => attempt($("entry"), playAsGuest);
+// Offers to play as the known guest, or as a new one.
+function offerGuest() {
+  $("play-as-guest").textContent = knownGuest() ? `Continue as ${knownGuest().login}` : "Play as a guest";
+  $("forget-guest").hidden = true;
+}
+
+$("play-as-guest").onclick = () => attempt($("entry"), async () => {
+  try {
+    await playAsGuest();
+  } catch (error) {
+    if (error.reason !== "CREDENTIALS_INVALID") throw error;
+    // The user decides, because a deactivated guest may be reactivated.
+    $("forget-guest").hidden = false;
+    say(`${knownGuest().login} cannot log in. The account was kept with a login and a password, was deleted after a long pause, ` +
+      "or is deactivated. Log in with the password, or forget this guest to play as a new one.", true);
+  }
+});
+$("forget-guest").onclick = () => {
+  const { login: guest } = knownGuest();
+  if (!confirm(`Forget ${guest}? This browser can then never log in as ${guest} again.`)) return;
+  forgetGuest();
+  offerGuest();
+  say(`${guest} is forgotten. You can play as a new guest.`);
+  $("play-as-guest").focus();
+};
 
 async function keepAccount(account) {
-  if (!(await upgrade(account))) return openConfirmation({ identifier: account.login, password: account.password });
+  if (!(await upgrade(account))) return confirmFirst(account);
   $("keep").open = false;
   $("lobby-title").focus();
-  say(`The account is yours. Your name is ${me.login} from now on.`);
+  say(`The account is yours. Your login is ${me.login} from now on.`);
 }
 
 // --- A forgotten password ---
 
+// Whether the user chooses a first password.
+let isInvited = false;
+
 // Shows one of the two steps: asking for a code, or using it. An invited user chooses a first password in the second.
-function recover(step, identifier = "", code = "", isInvited = false) {
-  say("");
-  $("recovery-title").textContent = isInvited ? "Choose a password" : "Forgot your password?";
+function recover(step, identifier = "", code = "", isInvitation = false) {
+  isInvited = isInvitation;
+  say(me && identifier && identifier !== me.login ? `You are logged in as ${me.login}. This link is for ${identifier}.` : "");
+  $("recovery-title").textContent = isInvited ? "Choose a password" : code ? "Choose a new password" : "Forgot your password?";
   $("reset-password-label").textContent = isInvited ? "Password" : "New password";
   $("set-password").textContent = isInvited ? "Choose this password" : "Set the new password";
+  $("invited").hidden = !isInvited || !identifier;
+  $("invited-login").textContent = identifier;
   show("recovery");
   for (const id of ["request-form", "reset-form"]) $(id).hidden = id !== step;
   $("request-identifier").value = identifier;
@@ -310,11 +459,13 @@ async function requestCode({ identifier }) {
 $("forgot").onclick = () => recover("request-form", $("identifier").value);
 $("have-code").onclick = () => recover("reset-form", $("request-identifier").value);
 $("another-code").onclick = () => recover("request-form", $("reset-identifier").value);
-$("back-to-entry").onclick = () => {
-  say("");
-  show("entry");
-  restore();
-};
+
+async function choosePassword(values) {
+  await resetPassword(values);
+  say(isInvited
+    ? `Welcome, ${me.login}. Your password is set, and you are logged in.`
+    : `Your new password is set, and you are logged in as ${me.login}. All other devices are logged out.`);
+}
 
 // Links from mails, by action. The parameters are behind the #, so the browser sends them to no server, and they are
 // removed from the history. Nothing happens before the user presses a button.
@@ -325,6 +476,7 @@ const LINKS = {
   "confirm-email": (values) => openConfirmation({ ...values, isNew: true }),
   "revert-email": ({ user_id: userId, code }) => {
     reversal = { userId, code };
+    say("");
     show("reversal");
   },
 };
@@ -346,7 +498,8 @@ $("identifier").addEventListener("input", () => {
 });
 
 const LOGOUT_OF_GUEST =
-  "You are a guest without a password. Only this browser can log you in again, and not if its data is cleared. Log out?";
+  "You are a guest without a password. Only this browser can log you in again. If its data is cleared, or if you stay away for too long, " +
+  "you lose this account and its games. To prevent that, cancel, and choose a login and a password under “Keep this account”. Log out anyway?";
 
 $("logout").onclick = () => attempt($("logout"), async () => {
   if (me?.isGuest && !confirm(LOGOUT_OF_GUEST)) return;
@@ -443,7 +596,7 @@ function draw(next) {
   const text = outcome();
   $("game-title").textContent = against(game);
   write("turn", text);
-  entitle(isMyTurn(game) ? "Your turn" : "");
+  entitle(isMyTurn(game));
   write("last-move", isTheirs ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
   for (const [cell, mark] of [...game.board].entries()) {
     Object.assign($("board").children[cell], {
@@ -535,7 +688,7 @@ let standingsRead = 0;
 function leave() {
   watching?.abort();
   game = null;
-  entitle("");
+  isTurn = false;
   show("lobby");
   // The lists were read before the game and may be out of date, and the server may be out of reach.
   for (const id of ["my-games", "open-games"]) {
@@ -562,7 +715,7 @@ async function readLobby() {
     about(each.xLogin || each.oLogin, `You would play ${each.xUserId ? "O" : "X"} · opened `, time(each.createTime)),
     button("Join", ` the game of ${each.xLogin || each.oLogin}`, () => join(each.gameId)),
   ], "No games are open at the moment.");
-  entitle(mine.games.some(isMyTurn) ? "Your turn" : "");
+  entitle(mine.games.some(isMyTurn));
   awaitsOthers = mine.games.length > 0 && !mine.games.some(isMyTurn);
   const ids = mine.games.map(({ gameId }) => gameId).join();
   if (ids !== running || Date.now() - standingsRead > STANDINGS) {

@@ -65,18 +65,13 @@ export async function login(identifier, password, newPassword) {
 // The guest whom this browser can log in: the login and the credential, or null.
 export const knownGuest = () => JSON.parse(localStorage.getItem("guest") ?? "null");
 
-// Logs the known guest in, or registers a new one.
+// Logs the known guest in, or registers a new one. CREDENTIALS_INVALID means that the known guest was deleted, upgraded on
+// another device, or deactivated. The credential stays, because a deactivated guest may be reactivated.
 export async function playAsGuest() {
   const known = knownGuest();
   if (known) {
     const deviceToken = localStorage.getItem(`device ${known.login}`) ?? "";
-    try {
-      return begin(await post("/v1/auth/login-guest", { guestCredential: known.credential, deviceToken, audience: GAMES }));
-    } catch (error) {
-      if (error.reason !== "CREDENTIALS_INVALID") throw error;
-      // The guest was deleted after too long a pause, or upgraded on another device.
-      localStorage.removeItem("guest");
-    }
+    return begin(await post("/v1/auth/login-guest", { guestCredential: known.credential, deviceToken, audience: GAMES }));
   }
   const registered = await post("/v1/auth/register-guest", { audience: GAMES });
   const guest = { login: registered.user.login, credential: registered.guestCredential };
@@ -84,20 +79,48 @@ export async function playAsGuest() {
   return begin(registered);
 }
 
+// Deletes the credential of the known guest. If the guest is logged in, the session goes on.
+export function forgetGuest() {
+  localStorage.removeItem(`device ${knownGuest()?.login}`);
+  localStorage.removeItem("guest");
+}
+
 // Turns the guest who is logged in into a user with a password. Returns whether the user is still logged in.
 export async function upgrade(account) {
   const body = { ...account, passwordConfirmation: account.password };
-  const { user, tokens } = await replaceTokens("/v1/me:upgrade", body);
-  localStorage.removeItem(`device ${knownGuest()?.login}`);
-  localStorage.removeItem("guest");
+  const { user, tokens } = await changeSession("/v1/me:upgrade", body);
+  forgetGuest();
   if (!tokens) {
     end("");
     return false;
   }
-  accessTokens.clear();
-  accessTokens.set(ACCOUNTS, tokens.accessToken);
+  replaceTokens(tokens);
   tell(user);
   return true;
+}
+
+// Changes the password. All other sessions of the user end.
+export async function changePassword({ currentPassword, newPassword }) {
+  const body = { currentPassword, newPassword, newPasswordConfirmation: newPassword };
+  const { tokens } = await changeSession("/v1/me/password", body);
+  replaceTokens(tokens);
+}
+
+// Ends all sessions of the user, including this one.
+export async function logoutEverywhere() {
+  await changeSession("/v1/auth/revoke-all", {});
+  tabs.postMessage(null);
+  end("You are logged out everywhere.");
+}
+
+// Deletes the account of the logged-in user. A user confirms that with the password, and a guest, who has none, with the
+// credential.
+export async function deleteAccount({ login, email, isGuest }, currentPassword) {
+  await changeSession("/v1/me:delete", isGuest ? { guestCredential: knownGuest()?.credential } : { currentPassword });
+  if (isGuest) forgetGuest();
+  for (const identifier of [login, email]) localStorage.removeItem(`device ${identifier}`);
+  tabs.postMessage(null);
+  end("Your account is deleted.");
 }
 
 // Asks for a mail with a code. The answer does not tell whether there is such a user.
@@ -270,8 +293,8 @@ async function refresh(audience) {
   }
 }
 
-// Makes a call that gives the session a new refresh token, in the cookie. No rotation may come in between.
-async function replaceTokens(path, body) {
+// Makes a call that gives the session a new refresh token, in the cookie, or ends it. No rotation may come in between.
+async function changeSession(path, body) {
   if (!accessTokens.has(ACCOUNTS)) await renew(ACCOUNTS);
   const used = accessTokens.get(ACCOUNTS);
   const attempt = () =>
@@ -299,6 +322,12 @@ async function post(path, body, more = {}) {
 
 async function errorOf(response) {
   return new ApiError(response.status, await response.json().catch(() => null));
+}
+
+// Keeps the access token that came with a new refresh token. Those for other services are stale.
+function replaceTokens({ accessToken }) {
+  accessTokens.clear();
+  accessTokens.set(ACCOUNTS, accessToken);
 }
 
 function begin({ user, tokens, deviceToken }, identifier = user.login) {

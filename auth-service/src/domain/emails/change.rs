@@ -82,7 +82,7 @@ impl Accounts {
     }
 
     /// Makes the address to which the code was mailed the caller's. The former address gets a
-    /// notice. If it was verified, the notice has a link that takes the change back.
+    /// notice. If it was verified, the notice has a link that undoes the change.
     pub(crate) async fn confirm_email_change(
         &self,
         context: &RequestContext,

@@ -1,6 +1,6 @@
 //! The e-mail addresses of users: proof that users receive mail at them ([`verification`]), how
-//! they change ([`change`]) and how a change is taken back ([`undo`]), and the setting by which
-//! users must prove their address before they log in ([`requirement`]).
+//! they change ([`change`]) and how a change is undone ([`undo`]), and the setting by which users
+//! must prove their address before they log in ([`requirement`]).
 
 pub(super) mod caller;
 pub(super) mod change;

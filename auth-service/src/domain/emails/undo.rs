@@ -29,10 +29,10 @@ use crate::{
     store::{self, NewEmail},
 };
 
-/// How long a change can be taken back.
+/// How long a change can be undone.
 const UNDO_LIFE: Duration = Duration::from_hours(72);
-/// Number of changes that can be taken back. Further changes are refused, so that nobody can push
-/// the first one out.
+/// Number of changes that can be undone. Further changes are refused, so that nobody can push the
+/// first one out.
 const MAX_UNDOS: usize = 5;
 /// Pause suggested to a caller who has changed the address too often.
 const RETRY: Duration = Duration::from_hours(1);
@@ -40,8 +40,8 @@ const RETRY: Duration = Duration::from_hours(1);
 const ACTION: &str = "user.revert_email_change";
 
 impl Accounts {
-    /// Keeps the present address of the user, so that a change can be taken back. Does nothing if
-    /// the user has not verified it: it may be somebody else's.
+    /// Keeps the present address of the user, so that a change can be undone. Does nothing if the
+    /// user has not verified it: it may be somebody else's.
     pub(super) async fn keep_undo(&self, tx: &mut Conn, user: &User) -> Result<Option<EmailUndo>, Error> {
         if user.email_verify_time.is_none() || user.email_is_taken || !self.mails.reaches(&user.email) {
             return Ok(None);
@@ -111,7 +111,7 @@ impl Accounts {
             feed::publish(tx, vec![change], now).await?;
             Ok(true)
         });
-        if outcome? { Ok(()) } else { Err(Error::CodeInvalid) }
+        if outcome? { Ok(()) } else { Err(Error::UndoCodeInvalid) }
     }
 
     fn is_right_undo(&self, undo: &EmailUndo, code: &PresentedCode) -> bool {

@@ -43,8 +43,8 @@ pub(in crate::domain) enum MailLimit {
     Anyone,
     /// For a new address, or one that was never verified.
     Unverified,
-    /// For an administrator, or for a user who takes a change back. These mails are counted apart
-    /// from all others.
+    /// For an administrator, or for a user who undoes a change. These mails are counted apart from
+    /// all others.
     Administrator,
 }
 

@@ -27,23 +27,41 @@ impl Mails {
                 is_invalidated,
                 ..with_code(&code, CodePurpose::AdministratorReset, "reset-password")
             },
-            Letter::Invitation(code) => with_code(&code, CodePurpose::Invitation, "accept-invitation"),
+            Letter::Invitation(code) => Contents {
+                // Chosen by an administrator. In mails that anybody can ask for, it would be a
+                // text of a stranger.
+                login: Some(code.login.clone()),
+                ..with_code(&code, CodePurpose::Invitation, "accept-invitation")
+            },
             Letter::EmailVerification(code) => with_code(&code, CodePurpose::EmailVerification, "verify-email"),
             Letter::EmailChange(code) => with_code(&code, CodePurpose::EmailChange, "confirm-email"),
-            Letter::PasswordChanged { time, ip_address } | Letter::RefreshTokenReused { time, ip_address } => {
-                event(time, ip_address)
-            }
+            Letter::PasswordChanged {
+                time,
+                ip_address,
+                is_by_administrator,
+            } => Contents {
+                is_by_administrator,
+                ..event(time, ip_address)
+            },
+            Letter::RefreshTokenReused { time, ip_address } => event(time, ip_address),
             Letter::LoginChanged {
                 old_login,
                 new_login,
                 time,
                 ip_address,
+                is_by_administrator,
             } => Contents {
                 old_login: Some(old_login),
                 new_login: Some(new_login),
+                is_by_administrator,
                 ..event(time, ip_address)
             },
-            Letter::EmailChanged { time, ip_address, undo } => {
+            Letter::EmailChanged {
+                time,
+                ip_address,
+                undo,
+                is_by_administrator,
+            } => {
                 let undo = undo.filter(|undo| self.time.now() < undo.end());
                 let link = undo.as_ref().map(|undo| {
                     let key = key_of(mail);
@@ -55,6 +73,7 @@ impl Mails {
                 Contents {
                     minutes: undo.map(|undo| self.minutes_until(undo.end())),
                     link,
+                    is_by_administrator,
                     ..event(time, ip_address)
                 }
             }

@@ -31,6 +31,10 @@ pub(in crate::domain) enum Letter {
         time: i64,
         /// Address from which it was changed; may be empty.
         ip_address: String,
+        /// Whether an administrator made the change. A mail that an older version stored says
+        /// nothing of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_by_administrator: bool,
     },
     /// The login has changed.
     LoginChanged {
@@ -42,6 +46,9 @@ pub(in crate::domain) enum Letter {
         time: i64,
         /// Address from which it was changed; may be empty.
         ip_address: String,
+        /// Whether an administrator made the change.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_by_administrator: bool,
     },
     /// The e-mail address has changed.
     EmailChanged {
@@ -49,10 +56,13 @@ pub(in crate::domain) enum Letter {
         time: i64,
         /// Address from which it was changed; may be empty.
         ip_address: String,
-        /// Code that takes the change back, if the user had verified this address.
+        /// Code that undoes the change, if the user had verified this address.
         undo: Option<UndoLetter>,
+        /// Whether an administrator made the change.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_by_administrator: bool,
     },
-    /// A code that sets a password after a change of the address was taken back.
+    /// A code that sets a password after a change of the address was undone.
     EmailReverted(CodeLetter),
     /// Someone has logged in from a device that is not known.
     DeviceLogin {
@@ -85,7 +95,7 @@ pub(in crate::domain) struct CodeLetter {
     pub(in crate::domain) expire_time: i64,
 }
 
-/// Code that takes back a change of the address.
+/// Code that undoes a change of the address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::domain) struct UndoLetter {
     /// Seed of the code.
@@ -110,7 +120,7 @@ impl Letter {
                 is_invalidated: false,
             },
             CodePurpose::Invitation => Self::Invitation(letter),
-            // The code that takes a change back is in the notice of the change.
+            // The code that undoes a change is in the notice of the change.
             CodePurpose::EmailVerification | CodePurpose::EmailUndo => Self::EmailVerification(letter),
             CodePurpose::EmailChange => Self::EmailChange(letter),
         }
@@ -203,6 +213,12 @@ mod tests {
                     seed: vec![3],
                     expire_time: 6,
                 }),
+                is_by_administrator: false,
+            },
+            Letter::PasswordChanged {
+                time: 5,
+                ip_address: String::new(),
+                is_by_administrator: true,
             },
         ] {
             let text = serde_json::to_string(&letter).expect("a text");

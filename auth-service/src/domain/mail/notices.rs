@@ -2,8 +2,8 @@
 //!
 //! Notices to one address are limited, because the address may belong to somebody else. If the user
 //! has verified it, each kind has a limit of its own, so that a flood of one kind does not suppress
-//! the others. A notice with a link that takes a change back does not count: such changes are
-//! limited themselves.
+//! the others. A notice with a link that undoes a change does not count: such changes are limited
+//! themselves.
 
 use base::clock::Timestamp;
 use db::Conn;
@@ -38,7 +38,7 @@ pub(in crate::domain) enum Notice<'a> {
     },
     /// The e-mail address has changed. The notice goes to the former one.
     EmailChanged {
-        /// Former address, if a link in the notice takes the change back.
+        /// Former address, if a link in the notice undoes the change.
         undo: Option<&'a EmailUndo>,
     },
     /// Someone has logged in from a device that is not known.
@@ -64,7 +64,7 @@ impl Mails {
         }
         let letter = notice.letter(context, user, now);
         if let Notice::EmailChanged { undo: Some(_) } = notice {
-            // The number of changes that can be taken back is limited, and so are these notices.
+            // The number of changes that can be undone is limited, and so are these notices.
             self.post_to(tx, user.id, &user.email, &letter, &user.locale).await?;
             return Ok(());
         }
@@ -91,26 +91,33 @@ pub(super) fn counted_as(kind: MailKind, user: &User) -> String {
 
 impl Notice<'_> {
     fn letter(self, context: &RequestContext, user: &User, now: Timestamp) -> Letter {
+        // Users who are not logged in act on their own account, with a code from a mail.
+        let is_by_administrator = context.user_id().is_some_and(|actor| actor != user.id);
         // The IP address of an administrator is not shown to the user.
-        let is_own = context.user_id().is_none_or(|actor| actor == user.id);
-        let ip_address = if is_own {
-            context.origin.address_text()
-        } else {
+        let ip_address = if is_by_administrator {
             String::new()
+        } else {
+            context.origin.address_text()
         };
         let time = now.as_micros();
         match self {
-            Self::PasswordChanged => Letter::PasswordChanged { time, ip_address },
+            Self::PasswordChanged => Letter::PasswordChanged {
+                time,
+                ip_address,
+                is_by_administrator,
+            },
             Self::LoginChanged { old, new } => Letter::LoginChanged {
                 old_login: old.to_owned(),
                 new_login: new.to_owned(),
                 time,
                 ip_address,
+                is_by_administrator,
             },
             Self::EmailChanged { undo } => Letter::EmailChanged {
                 time,
                 ip_address,
                 undo: undo.map(UndoLetter::new),
+                is_by_administrator,
             },
             Self::DeviceLogin => Letter::DeviceLogin {
                 user_agent: without_links(&context.origin.user_agent),

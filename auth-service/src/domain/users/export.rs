@@ -170,6 +170,10 @@ impl Accounts {
     async fn limit_counts(&self, conn: &mut Conn, user: &User) -> Result<Vec<LimitCount>, Error> {
         let mut counts = Vec::new();
         for (what, throttle) in self.attempts.counted(conn, user).await? {
+            if throttle.failures == 0 {
+                // The counter was cleared, by a login for example.
+                continue;
+            }
             counts.push(LimitCount {
                 name: format!("failed_logins.{what}"),
                 count: throttle.failures,

@@ -34,9 +34,8 @@ use crate::{
     store,
 };
 
-/// Time before which the password of the first administrator does not expire: the end of the year
-/// 9999. The operator keeps it beside the server secret or in the settings, and there may be no
-/// other administrator who could set a new one.
+/// Time before which a password that the operator gave to an administrator does not expire: the end
+/// of the year 9999. There may be no other administrator who could set a new one.
 const NEVER: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 
 const LOGIN: &str = "admin";

@@ -114,7 +114,7 @@ async fn is_due(conn: &mut Conn, user: &StoredKeys) -> db::Result<bool> {
     }
     let key = identifier_key(&user.email);
     if store::email_undo_is_of_another(conn, &key, Some(user.id)).await? {
-        // Its former holder may still take a change back.
+        // Its former holder may still undo a change.
         return Ok(false);
     }
     let holder = store::user_by_email(conn, &key).await?;

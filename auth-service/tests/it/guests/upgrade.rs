@@ -218,7 +218,7 @@ async fn a_guest_has_no_password_to_change_or_to_confirm_with(database: TestData
         .account()
         .delete_me(with_token(DeleteMeRequest::default(), &guest.access))
         .await;
-    assert_eq!(bad_fields(&refused.expect_err("refused")), ["current_password"]);
+    assert_eq!(bad_fields(&refused.expect_err("refused")), ["guest_credential"]);
     let other = super::guest(&server).await;
     let user = server.register("user").await.tokens.expect("tokens").access_token;
     for (token, credential) in [
@@ -237,6 +237,10 @@ async fn a_guest_has_no_password_to_change_or_to_confirm_with(database: TestData
         .await
         .expect("deleted");
     assert_refused(&server, &guest.access).await;
+    assert_eq!(
+        refusal(me(&server, &guest.access).await),
+        is(Code::Unauthenticated, "TOKEN_STALE")
+    );
     login_guest(&server, &guest.credential).await.expect_err("deleted");
     assert_eq!(count(server.database.db(), "users WHERE is_guest").await, 1);
     assert_eq!(count(server.database.db(), "guest_credentials").await, 1);

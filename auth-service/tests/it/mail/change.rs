@@ -1,4 +1,4 @@
-//! Users change their address, and take a change back that was not theirs.
+//! Users change their address, and undo a change that was not theirs.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 const OLD: &str = "ann@example.test";
 const THIEF: &str = "thief@example.test";
 
-/// Takes a change back with the link in this mail.
+/// Undoes a change with the link in this mail.
 async fn revert(server: &Server, mail: &Mail) -> Result<(), Status> {
     let (action, values) = mail.link();
     assert_eq!(action, "revert-email");
@@ -80,7 +80,7 @@ async fn an_address_changes_once_the_new_one_has_proved_itself(database: TestDat
 }
 
 #[on_both_backends]
-async fn a_change_that_was_not_the_owners_is_taken_back(database: TestDatabase) {
+async fn a_change_that_was_not_the_owners_is_undone(database: TestDatabase) {
     let mails = MailServer::start(database).await;
     let server = &mails.server;
     mails.register_verified("ann").await;
@@ -119,7 +119,7 @@ async fn a_change_that_was_not_the_owners_is_taken_back(database: TestDatabase) 
     let taken = server.auth().register(other).await;
     assert_eq!(refusal(taken), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
 
-    revert(server, &notice).await.expect("taken back");
+    revert(server, &notice).await.expect("undone");
     assert_refused(server, &token).await;
     for (identifier, password) in [(OLD, PASSWORD), (OLD, NEW), ("thief", NEW)] {
         let refused = login(server, identifier, password).await;
@@ -156,7 +156,7 @@ async fn an_address_that_was_never_verified_gets_a_notice_and_no_link(database: 
 }
 
 #[on_both_backends]
-async fn a_change_can_be_taken_back_for_three_days(database: TestDatabase) {
+async fn a_change_can_be_undone_for_three_days(database: TestDatabase) {
     let mails = MailServer::start(database).await;
     let server = &mails.server;
     let token = mails.register_verified("ann").await;
@@ -170,8 +170,14 @@ async fn a_change_can_be_taken_back_for_three_days(database: TestDatabase) {
         (&values["user_id"], "AAAAAAAAAAAAAAAAAAAAAA"),
         (&values["user_id"], "ABCD-EFGH"),
     ] {
-        let refused = revert_with(server, user_id, code).await;
-        assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
+        let refused = revert_with(server, user_id, code).await.expect_err("refused");
+        // No new code can be requested.
+        let shown = "call RequestPasswordReset, and otherwise ask an administrator";
+        assert!(refused.message().contains(shown), "{refused}");
+        assert_eq!(
+            refusal(Err::<(), _>(refused)),
+            is(Code::Unauthenticated, "CODE_INVALID")
+        );
     }
     server.clock.advance(Duration::from_hours(72));
     assert_eq!(
@@ -248,7 +254,12 @@ async fn a_change_needs_the_password_and_takes_the_place_of_an_earlier_one(datab
         ..ChangeEmailRequest::default()
     };
     let refused = server.account().change_email(nobody.clone()).await;
-    assert_eq!(refusal(refused), is(Code::Unauthenticated, "TOKEN_MISSING"));
+    assert_eq!(bad_fields(&refused.expect_err("refused")), ["identifier"]);
+    let refused = server.account().change_email(ChangeEmailRequest::default()).await;
+    assert_eq!(
+        bad_fields(&refused.expect_err("refused")),
+        ["identifier", "email", "current_password"]
+    );
     // Two changes are asked for, and only the second can be confirmed.
     change_email(server, &token, "first@example.test", PASSWORD)
         .await
@@ -310,9 +321,7 @@ async fn a_thief_cannot_push_the_owners_address_out_with_further_changes(databas
     let code = mails.about_email("last@example.test", 1).await.code();
     let refused = confirm(server, &token, &code).await;
     assert_eq!(refusal(refused), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
-    revert(server, &mails.about_email(OLD, 2).await)
-        .await
-        .expect("taken back");
+    revert(server, &mails.about_email(OLD, 2).await).await.expect("undone");
 }
 
 #[on_both_backends]

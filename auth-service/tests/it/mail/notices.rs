@@ -11,7 +11,7 @@ use crate::{
         callers::{is, refusal},
         credentials, rotate, with_password,
     },
-    users::calls::{TEMPORARY, change, create, first_login, refresh, users},
+    users::calls::{TEMPORARY, change, create, first_login, refresh, set_password, users},
 };
 
 /// Logs in from the device with this token.
@@ -95,10 +95,11 @@ async fn a_change_of_the_login_is_announced(database: TestDatabase) {
     assert!(notice.text.contains(shown), "{}", notice.text);
     assert!(notice.text.contains("from the IP address 127.0.0.1"), "{}", notice.text);
 
-    // The address of an administrator is not shown.
+    // An administrator is called one, and their address is not shown.
     let root = server.superuser().await;
+    let user_id = ann.user.expect("a user").user_id;
     let update = UpdateUserRequest {
-        user_id: ann.user.expect("a user").user_id,
+        user_id: user_id.clone(),
         user: Some(User {
             login: "ann.third".to_owned(),
             ..User::default()
@@ -112,6 +113,17 @@ async fn a_change_of_the_login_is_announced(database: TestDatabase) {
     let text = &notices[1].text;
     assert!(
         text.contains("from ann.new to ann.third") && !text.contains("from the IP address"),
+        "{text}"
+    );
+    set_password(server, &root, &user_id).await.expect("set");
+    let notices = to("ann", mails.answered("marker-2", 5).await);
+    for (notice, is_by_administrator) in notices.iter().zip([false, true, true]) {
+        let says_so = notice.text.contains("An administrator of");
+        assert_eq!(says_so, is_by_administrator, "{}", notice.text);
+    }
+    let text = &notices[2].text;
+    assert!(
+        text.contains("set a temporary password") && !text.contains("IP address"),
         "{text}"
     );
 }
@@ -136,7 +148,11 @@ async fn a_reused_refresh_token_is_announced_once(database: TestDatabase) {
     let notices = mails.answered("marker", 1).await;
     assert_eq!(notices.len(), 1);
     assert_eq!(notices[0].recipient(), "ann@example.test");
-    assert!(notices[0].text.contains("used an old login"), "{}", notices[0].text);
+    assert!(
+        notices[0].text.contains("outdated copy of a login"),
+        "{}",
+        notices[0].text
+    );
 }
 
 #[on_both_backends]

@@ -88,7 +88,12 @@ async fn a_code_alone_verifies_nothing(database: TestDatabase) {
         ..VerifyEmailRequest::default()
     };
     let refused = server.account().verify_email(anonymous).await;
-    assert_eq!(refusal(refused), is(Code::Unauthenticated, "TOKEN_MISSING"));
+    assert_eq!(bad_fields(&refused.expect_err("refused")), ["identifier", "password"]);
+    let refused = server.account().verify_email(VerifyEmailRequest::default()).await;
+    assert_eq!(
+        bad_fields(&refused.expect_err("refused")),
+        ["identifier", "password", "code"]
+    );
     for code in [&code, &mail.code()] {
         let refused = verify(server, &bob, code).await;
         assert_eq!(refusal(refused), is(Code::PermissionDenied, "EMAIL_CODE_INVALID"));

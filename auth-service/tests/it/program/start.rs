@@ -296,9 +296,22 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
             (bad("--auth-lissen", "127.0.0.1:0"), "--auth-lissen"),
             (bad("--auth-listen", "127.0.0.1:70000"), "--auth-listen"),
             (bad("--auth-http-listen", "8081"), "--auth-http-listen"),
-            (bad("--access-token-seconds", "59"), "59 is not in 60..=86400"),
-            (bad("--database-connections", "0"), "0 is not in 1..=1000"),
-            (bad("--hashing-queue", "many"), "--hashing-queue"),
+            (
+                bad("--access-token-seconds", "59"),
+                "must be a whole number from 60 to 86400",
+            ),
+            (
+                bad("--database-connections", "0"),
+                "must be a whole number from 1 to 1000",
+            ),
+            (
+                bad("--hashing-queue", "many"),
+                "invalid value 'many' for '--hashing-queue <N>': must be a whole number from 0 to 10000",
+            ),
+            (
+                bad("--mail-folder", short),
+                "short: must be a folder in which the service can write",
+            ),
             (bad("--registration-open", "perhaps"), "--registration-open"),
             (bad("--log-level", "shared=loud"), "--log-level"),
             (bad("--log-format", "xml"), "--log-format"),

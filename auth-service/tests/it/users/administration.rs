@@ -21,6 +21,27 @@ use super::calls::{
 };
 
 #[on_both_backends]
+async fn a_new_user_has_the_given_language(database: TestDatabase) {
+    let (server, admin) = administered(database).await;
+    for (login, locale, kept) in [("ann", "pt-br", "pt-BR"), ("bob", "", "")] {
+        let request = CreateUserRequest {
+            locale: locale.to_owned(),
+            ..new_user(login, &[])
+        };
+        let created = users(&server).create_user(with_token(request, &admin)).await;
+        let user = created.expect("created").into_inner().user.expect("a user");
+        assert_eq!(user.locale, kept);
+    }
+    let request = CreateUserRequest {
+        locale: "no language".to_owned(),
+        login: "x".to_owned(),
+        ..new_user("carl", &[])
+    };
+    let refused = users(&server).create_user(with_token(request, &admin)).await;
+    assert_eq!(bad_fields(&refused.expect_err("refused")), ["login", "locale"]);
+}
+
+#[on_both_backends]
 async fn users_are_created_found_and_listed(database: TestDatabase) {
     let (server, admin) = administered(database).await;
     let created = users(&server)

@@ -101,6 +101,24 @@ async fn a_user_exports_all_that_is_known(database: TestDatabase) {
     }
 }
 
+#[on_both_backends]
+async fn counters_that_a_login_has_cleared_are_left_out(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let wrong = server.auth().login(credentials("ann", "wrong horse")).await;
+    wrong.expect_err("refused");
+    let counted = async || {
+        let counts = export(&server, &token, 0, "").await.expect("a page").limit_counts;
+        counts
+            .into_iter()
+            .map(|count| (count.limit, count.count))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counted().await, [("failed_logins.login".to_owned(), 1)]);
+    server.login("ann").await;
+    assert!(counted().await.is_empty());
+}
+
 fn is_current(session: &ExportedSession) -> bool {
     session.session.as_ref().is_some_and(|session| session.is_current)
 }

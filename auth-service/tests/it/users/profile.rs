@@ -416,5 +416,8 @@ async fn deleting_an_account_ends_its_sessions_and_frees_its_names(database: Tes
         refusal(refresh(&server, &tokens.refresh_token).await),
         is(Code::Unauthenticated, "SESSION_ENDED")
     );
-    assert!(me(&server, &tokens.access_token).await.is_err());
+    assert_eq!(
+        refusal(me(&server, &tokens.access_token).await),
+        is(Code::Unauthenticated, "TOKEN_STALE")
+    );
 }

@@ -52,8 +52,8 @@ impl Caller {
             }
             Self::Refused(TokenError::Stale) => (
                 ErrorReason::TokenStale,
-                "the access token is out of date: the user has logged out everywhere, or has another login, password \
-                 or role; refresh it, or log in again if that is refused, too",
+                "the access token is out of date: the user has logged out everywhere, has another login, password or \
+                 role, or was deactivated or deleted; refresh it, or log in again if that is refused, too",
             ),
             Self::Refused(TokenError::Revoked) => (
                 ErrorReason::TokenRevoked,
