@@ -144,6 +144,31 @@ fn a_lost_minimum_version_refuses_lower_versions_only() {
 }
 
 #[test]
+fn a_revocation_that_the_new_history_has_as_well_is_not_lost() {
+    for version in [7, 8] {
+        let (bench, feed, mut intake) = loaded();
+        let mut claims = bench.claims();
+        assert_applied(&mut intake, feed.at(3, NOW, vec![event(3, user(claims.sub, 7))]));
+        let other = Feed::new();
+        let known = vec![event(1, keys(&bench.mint)), event(2, user(claims.sub, version))];
+        let snapshot = WatchResponse {
+            revocation_seconds: 60,
+            ..other.snapshot(2, known)
+        };
+        let mut intake = bench.view.intake();
+        assert_applied(&mut intake, snapshot);
+        assert!(bench.view.lost().is_empty(), "{version}");
+        // It applies to new tokens too, and for the longer of the two times.
+        bench.hand.advance(Duration::from_mins(2));
+        assert_applied(&mut intake, other.at(2, NOW, Vec::new()));
+        claims.ver = 6;
+        claims.iat += 120;
+        claims.nbf = claims.iat;
+        assert_eq!(bench.verify(&claims), Err(TokenError::Stale), "{version}");
+    }
+}
+
+#[test]
 fn the_strictest_of_several_lost_minimum_versions_stays() {
     let (bench, feed, mut intake) = loaded();
     let mut claims = bench.claims();
