@@ -40,7 +40,7 @@ const MAX: i32 = 100;
 fn value(board: &Board, mark: Mark, mut alpha: i32, beta: i32) -> i32 {
     let empty = i32::try_from(board.empty_cells().count()).unwrap_or(0);
     match board.outcome() {
-        Outcome::Won(winner) if winner == mark => 1 + empty,
+        // Only the opponent, who has just moved, can have completed a line.
         Outcome::Won(_) => -1 - empty,
         Outcome::Draw => 0,
         Outcome::Turn(_) => {

@@ -176,6 +176,8 @@ fn mac(key: &Key, form: &str, binding: Binding<'_>) -> hmac::Tag {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn codes(secrets: &str) -> AccountCodes {
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_bound_to_its_user_its_address_and_its_seed() {
+    fn a_code_is_bound_to_its_purpose_its_user_its_address_and_its_seed() {
         let codes = codes(ServerSecrets::generate().expose_secret());
         let (seed, other_seed) = (AccountCodes::seed(), AccountCodes::seed());
         let binding = Binding {
@@ -224,6 +226,10 @@ mod tests {
             seed: &seed,
         };
         for other in [
+            Binding {
+                purpose: CodePurpose::EmailVerification,
+                ..binding
+            },
             Binding {
                 user_id: UserId::generate(),
                 ..binding
@@ -241,6 +247,24 @@ mod tests {
                 assert!(!codes.is_right(other, &presented(&code)));
             }
         }
+    }
+
+    #[test]
+    fn a_short_code_has_two_halves_and_any_character_of_the_alphabet() {
+        let codes = codes(ServerSecrets::generate().expose_secret());
+        let mut used = BTreeSet::new();
+        for _ in 0..200 {
+            let code = codes.typed(Binding {
+                purpose: CodePurpose::PasswordReset,
+                user_id: UserId::generate(),
+                address_key: "ann@example.com",
+                seed: &AccountCodes::seed(),
+            });
+            let (first, second) = code.expose_secret().split_once('-').expect("a hyphen");
+            assert_eq!((first.len(), second.len()), (4, 4));
+            used.extend([first, second].concat().into_bytes());
+        }
+        assert_eq!(used, BTreeSet::from(*ALPHABET));
     }
 
     #[test]
@@ -271,9 +295,12 @@ mod tests {
             "ÄBCDEFGH",
             &"A".repeat(65),
             &"A-".repeat(10_000),
+            &format!("ABCDEFGH{}", "-".repeat(57)),
         ] {
             assert!(text.parse::<PresentedCode>().is_err(), "{text:?}");
         }
+        let longest = format!("ABCDEFGH{}", "-".repeat(56));
+        assert!(longest.parse::<PresentedCode>().is_ok(), "64 bytes");
         // Characters that no code has are a wrong code, not a malformed one.
         assert!("0OIL-0OIL".parse::<PresentedCode>().is_ok());
     }

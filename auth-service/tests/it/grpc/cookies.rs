@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use proto::auth::v1::{
-    ChangePasswordRequest, DeleteMeRequest, LogoutRequest, RefreshAccessTokenRequest, RevokeAllTokensRequest,
-    RevokeTokenRequest, RotateTokensRequest, TokenPair,
+    ChangePasswordRequest, DeleteMeRequest, ListMySessionsRequest, LogoutRequest, RefreshAccessTokenRequest,
+    RevokeAllTokensRequest, RevokeTokenRequest, RotateTokensRequest, TokenPair,
 };
 use testing::{
     TestDatabase, on_both_backends,
-    rpc::{bad_fields, reason},
+    rpc::{bad_fields, reason, with_token},
 };
-use tonic::{Code, Request, metadata::MetadataMap};
+use tonic::{Code, Request, Status, metadata::MetadataMap};
 
 use crate::support::{PASSWORD, Server, credentials, registration, settings};
 
@@ -569,6 +569,50 @@ async fn a_planted_cookie_cannot_switch_the_user_to_another_account(database: Te
         .rotate_tokens(from_page(rotation(), PAGE, &[&planted]))
         .await
         .expect("mallory's session lives");
+}
+
+#[on_both_backends]
+async fn of_several_sessions_of_one_user_the_live_one_rotated_last_is_used(database: TestDatabase) {
+    let server = start(database).await;
+    registered(&server).await;
+    let login = async || {
+        server.clock.advance(Duration::from_secs(1));
+        let request = from_page(credentials("ann", PASSWORD), PAGE, &[]);
+        let answer = server.auth().login(request).await.expect("logged in");
+        let (cookie, _) = set_cookie(answer.metadata()).expect("a cookie");
+        (cookie, answer.into_inner().tokens.expect("tokens"))
+    };
+    // Returns the session whose token the server picks.
+    let used = async |cookies: &[&str]| {
+        let request = from_page(RefreshAccessTokenRequest::default(), PAGE, cookies);
+        let fresh = server.auth().refresh_access_token(request).await?.into_inner();
+        let request = with_token(ListMySessionsRequest::default(), &fresh.access_token);
+        let sessions = server.account().list_my_sessions(request).await?.into_inner().sessions;
+        let current = sessions.into_iter().find(|session| session.is_current);
+        Ok::<_, Status>(current.expect("the current session").session_id)
+    };
+    let [older, newer, (ended, tokens)] = [login().await, login().await, login().await];
+    let expected = used(&[newer.0.as_str()]).await.expect("refreshed");
+    let logout = signed_in(from_page(LogoutRequest::default(), PAGE, &[&ended]), &tokens);
+    server.auth().logout(logout).await.expect("logged out");
+    let mut cookies = vec![older.0.as_str(), newer.0.as_str(), ended.as_str()];
+    for _ in 0..8 {
+        cookies.rotate_left(1);
+        assert_eq!(used(&cookies).await.expect("refreshed"), expected);
+    }
+
+    // Eight sessions may come together, and no more.
+    let mut more = Vec::new();
+    for _ in 0..6 {
+        more.push(login().await.0);
+    }
+    let expected = used(&[more[4].as_str()]).await.expect("refreshed");
+    cookies.extend(more.iter().map(String::as_str));
+    assert_eq!(used(&cookies[..8]).await.expect("refreshed"), expected);
+    assert_eq!(
+        reason(&used(&cookies).await.expect_err("nine")),
+        "REFRESH_TOKEN_INVALID"
+    );
 }
 
 #[on_both_backends]

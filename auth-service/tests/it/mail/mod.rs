@@ -5,6 +5,7 @@ mod guests;
 mod invitations;
 mod notices;
 mod outbox;
+mod requirement;
 mod reset;
 mod verification;
 

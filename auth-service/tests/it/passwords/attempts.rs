@@ -19,15 +19,15 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{PASSWORD, Server, credentials, dump, registration, settings};
 
-const WRONG: &str = "wrong horse";
+pub(super) const WRONG: &str = "wrong horse";
 
 /// Returns settings without a limit of calls per address.
-fn no_address_limit(arguments: &[&str]) -> AuthSettings {
+pub(super) fn no_address_limit(arguments: &[&str]) -> AuthSettings {
     let unlimited = ["--login-rate-per-minute", "0", "--hashing-queue", "1000"];
     settings(&[unlimited.as_slice(), arguments].concat())
 }
 
-async fn try_login(
+pub(super) async fn try_login(
     client: &mut AuthServiceClient<Channel>,
     identifier: &str,
     password: &str,
@@ -36,7 +36,7 @@ async fn try_login(
 }
 
 /// Makes this many wrong guesses, and counts the refusals by reason.
-async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<String, usize> {
+pub(super) async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     for _ in 0..count {
         let refused = try_login(&mut server.auth(), identifier, WRONG)
@@ -48,7 +48,7 @@ async fn guesses(server: &Server, identifier: &str, count: usize) -> BTreeMap<St
 }
 
 /// Returns the wait that a refusal asks for. Fails if its reason is not TOO_MANY_ATTEMPTS.
-fn wait(refused: &Status) -> Duration {
+pub(super) fn wait(refused: &Status) -> Duration {
     assert_eq!(
         (refused.code(), reason(refused)),
         (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS".to_owned())

@@ -2,4 +2,5 @@
 
 mod attempts;
 mod changes;
+mod counters;
 mod temporary;

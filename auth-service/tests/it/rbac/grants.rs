@@ -149,6 +149,19 @@ async fn direct_grants_never_make_a_token_too_long(database: TestDatabase) {
     };
     assert_eq!(bad_fields(&refused), ["permission"]);
     assert!(granted > 30, "{granted}");
+    // The last name fills the token exactly. A byte more would be too much. Each name takes three
+    // bytes more in the token: its quotes and a comma.
+    let used = "player".len() + 3 + granted * (64 + 1 + 64 + 3);
+    let room = access::token::MAX_TOKEN_LEN * 5 / 8 - used - 3;
+    let [fitting, longer] = [room, room + 1].map(|len| "b".repeat(len - 64 - 1));
+    let resource = "s".repeat(64);
+    root.make_permissions(&resource, &[&fitting, &longer]).await;
+    let refused = root.grant(&id, &format!("{resource}:{longer}")).await;
+    assert_eq!(bad_fields(&refused.expect_err("too long")), ["permission"]);
+    root.grant(&id, &format!("{resource}:{fitting}"))
+        .await
+        .expect("granted");
+    granted += 1;
     let token = server.login("ann").await.access_token;
     assert!(token.len() < access::token::MAX_TOKEN_LEN, "{}", token.len());
     let me = server

@@ -8,11 +8,12 @@ use proto::auth::v1::{
     GetMeRequest, IntrospectTokenRequest, ListMySessionsRequest, LoginResponse, RefreshAccessTokenRequest,
     RevokeAllTokensRequest, RevokeMySessionRequest, RevokeTokenRequest, Session,
 };
+use server::ServerSettings;
 use testing::{
     TestDatabase, on_both_backends,
     rpc::{RawConnection, bad_fields, frame, reason, with_token},
 };
-use tonic::Code;
+use tonic::{Code, Request};
 
 use crate::support::{PASSWORD, Server, credentials, rotate, settings};
 
@@ -114,6 +115,28 @@ async fn the_last_use_is_exact_to_a_minute(database: TestDatabase) {
     }
     // The uses are after 1, 31, 60, 61, 120 and 121 seconds.
     assert_eq!(noted, [1, 1, 1, 61, 61, 121]);
+}
+
+#[on_both_backends]
+async fn a_use_from_another_address_is_noted_at_once(database: TestDatabase) {
+    let limits = ServerSettings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..ServerSettings::default()
+    };
+    let server = Server::start_limited(database, &settings(&[]), &limits).await;
+    let tokens = server.register("ann").await.tokens.expect("tokens");
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        server.clock.advance(SECOND);
+        let mut request = Request::new(RefreshAccessTokenRequest {
+            refresh_token: tokens.refresh_token.clone(),
+            ..RefreshAccessTokenRequest::default()
+        });
+        let forwarded = address.parse().expect("ASCII");
+        request.metadata_mut().insert("x-forwarded-for", forwarded);
+        let fresh = server.auth().refresh_access_token(request).await.expect("a token");
+        let sessions = listed(&server, &fresh.into_inner().access_token).await;
+        assert_eq!(sessions[0].ip_address, address);
+    }
 }
 
 #[on_both_backends]

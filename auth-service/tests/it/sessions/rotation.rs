@@ -5,12 +5,13 @@ use std::time::Duration;
 use proto::auth::v1::{GetMeRequest, LogoutRequest, RefreshAccessTokenRequest, RefreshAccessTokenResponse, TokenPair};
 use testing::{
     TestDatabase, on_both_backends,
+    program::get,
     rpc::{bad_fields, reason, with_token},
 };
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::support::{Server, rotate};
+use crate::support::{Server, count, rotate};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -113,6 +114,8 @@ async fn a_retry_within_60_seconds_returns_the_same_refresh_token(database: Test
         .expect("again");
     assert_eq!(answer.refresh_token, again.refresh_token);
     assert_ne!(answer.access_token, again.access_token);
+    let retries = "audit_events WHERE action = 'session.rotate_retry'";
+    assert_eq!(count(server.database.db(), retries).await, 1);
     // By another clock, less time may have passed, so this is not treated as reuse yet.
     server.clock.advance(30 * SECOND);
     assert_eq!(
@@ -124,6 +127,37 @@ async fn a_retry_within_60_seconds_returns_the_same_refresh_token(database: Test
         refused(server.rotate(&first.refresh_token, &request_id).await),
         unauthenticated("REFRESH_TOKEN_REUSED")
     );
+}
+
+#[on_both_backends]
+async fn uses_of_refresh_tokens_are_counted_by_their_outcome(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let counted = async |rpc: &str, outcome: &str| {
+        let (_, metrics) = get(server.http, "/metrics").await;
+        let series = format!("auth_refreshes_total{{rpc=\"{rpc}\",outcome=\"{outcome}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.map_or(0, |value| value.parse::<u64>().expect("an integer"))
+    };
+    let outcomes = [
+        ("RotateTokens", "ok"),
+        ("RotateTokens", "repeated"),
+        ("RefreshAccessToken", "ok"),
+        ("RotateTokens", "reused"),
+    ];
+    let mut before = Vec::new();
+    for (rpc, outcome) in outcomes {
+        before.push(counted(rpc, outcome).await);
+    }
+    let first = first_pair(&server).await;
+    let request_id = Uuid::new_v4().to_string();
+    server.rotate(&first.refresh_token, &request_id).await.expect("rotated");
+    let second = server.rotate(&first.refresh_token, &request_id).await.expect("again");
+    refresh(&server, &second.refresh_token).await.expect("refreshed");
+    server.rotate(&first.refresh_token, "").await.expect_err("reused");
+    for ((rpc, outcome), before) in outcomes.into_iter().zip(before) {
+        // Other tests of this process count, too.
+        assert!(counted(rpc, outcome).await > before, "{rpc} {outcome}");
+    }
 }
 
 #[on_both_backends]

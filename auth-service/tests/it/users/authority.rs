@@ -18,7 +18,7 @@ use tonic::Code;
 use crate::support::{
     PASSWORD, START, Server,
     callers::{is, refusal},
-    settings, spawn,
+    execute, settings, spawn,
 };
 
 use super::calls::{
@@ -294,6 +294,34 @@ async fn an_administrator_with_revoked_tokens_is_refused_before_the_feed_arrives
         refusal(users(&server).unlock_user(with_token(unlock, &anns)).await),
         stale
     );
+}
+
+#[on_both_backends]
+async fn a_deactivated_or_logged_out_administrator_is_refused_before_the_feed_arrives(database: TestDatabase) {
+    let (server, admin) = administered(database).await;
+    let bob = create(&server, &admin, "bob", &["player"]).await;
+    for (login, quietly, expected) in [
+        (
+            "ann",
+            "UPDATE users SET is_active = FALSE WHERE login = 'ann'",
+            "TOKEN_STALE",
+        ),
+        (
+            "eve",
+            "UPDATE sessions SET end_time = create_time, end_reason = 'logout' \
+             WHERE user_id = (SELECT id FROM users WHERE login = 'eve')",
+            "TOKEN_REVOKED",
+        ),
+    ] {
+        create(&server, &admin, login, &["player", "admin"]).await;
+        let token = first_login(&server, login, TEMPORARY, NEW).await.expect("logged in");
+        // The database has the change already, but nothing has told the verifier.
+        execute(&server, quietly).await;
+        assert_eq!(
+            refusal(deactivate(&server, &token.access_token, &bob).await),
+            is(Code::Unauthenticated, expected)
+        );
+    }
 }
 
 #[on_both_backends]

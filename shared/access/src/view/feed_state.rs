@@ -8,10 +8,7 @@ use base::{
 };
 use proto::auth::v1::{AccessEvent, GetJwksResponse, access_event::Event};
 
-use super::{
-    error::FeedError,
-    position::{Epoch, FeedPosition},
-};
+use super::{error::FeedError, position::FeedPosition};
 use crate::{
     policy::Grants,
     token::{Jwks, Principal, TokenError},
@@ -152,14 +149,6 @@ impl FeedState {
     pub(super) fn of(grants: Grants) -> Self {
         Self {
             grants,
-            ..Self::default()
-        }
-    }
-
-    /// Creates an empty state at the beginning of this epoch.
-    pub(super) fn beginning(epoch: Epoch) -> Self {
-        Self {
-            position: Some(FeedPosition { epoch, sequence: 0 }),
             ..Self::default()
         }
     }

@@ -37,6 +37,7 @@ enum Stage {
     Live,
 }
 
+#[derive(Default)]
 struct Collected {
     known: FeedState,
     keys: Option<Jwks>,
@@ -57,14 +58,17 @@ impl AccessIntake {
 
     /// Applies the next message. Returns whether the view has caught up with the stream. From then
     /// on, the consumer needs no other stream.
-    /// # Errors Fails if the message contradicts the protocol. The view stays at the last event
-    /// that was valid.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the message contradicts the protocol. The view stays at the last event that was
+    /// valid.
     pub fn apply(&mut self, message: WatchResponse) -> Result<bool, FeedError> {
         let epoch: Epoch = message.epoch.parse().map_err(|_| FeedError::BadEpoch)?;
         let server_time = message.server_time.map(Timestamp::from);
         let retention = Retention::new(self.shared.clock.monotonic(), message.revocation_seconds, server_time);
         let mut collected = match std::mem::replace(&mut self.stage, Stage::Begun) {
-            Stage::Begun if message.is_snapshot => Box::new(Collected::new(epoch)),
+            Stage::Begun if message.is_snapshot => Box::default(),
             Stage::Collecting(collected) if message.is_snapshot != collected.is_complete => collected,
             Stage::Live if !message.is_snapshot => {
                 self.follow(epoch, message, &retention)?;
@@ -168,15 +172,6 @@ impl AccessIntake {
 }
 
 impl Collected {
-    fn new(epoch: Epoch) -> Self {
-        Self {
-            known: FeedState::beginning(epoch),
-            keys: None,
-            server_time: None,
-            is_complete: false,
-        }
-    }
-
     fn add(&mut self, epoch: Epoch, message: WatchResponse, retention: &Retention) -> Result<(), FeedError> {
         if self.known.position.is_some_and(|position| position.epoch != epoch) {
             return Err(FeedError::Discontinuous);

@@ -1,4 +1,7 @@
+mod feed;
+mod losses;
 mod rules;
+mod streams;
 mod view;
 
 use std::sync::Arc;

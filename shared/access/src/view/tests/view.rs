@@ -2,110 +2,24 @@
 
 use std::time::Duration;
 
-use base::{
-    clock::Timestamp,
-    ids::{SessionId, UserId},
-};
+use base::ids::{SessionId, UserId};
 use futures_util::FutureExt as _;
 use proto::auth::v1::{
-    AccessEvent, GetJwksResponse, KeysChanged, RoleChanged, SessionRevoked, UserDeleted, UserTokensRevoked,
-    WatchResponse, access_event::Event,
+    AccessEvent, GetJwksResponse, KeysChanged, RoleChanged, SessionRevoked, UserDeleted, WatchResponse,
+    access_event::Event,
 };
 
-use super::{Bench, NOW, named, sid};
+use super::{
+    Bench, NOW,
+    feed::{Feed, LIFE, assert_applied, event, keys, loaded, role, session, user},
+    named, sid,
+};
 use crate::{
     policy::Grants,
     testing::tokens::TokenMint,
     token::{Jwks, KeySet, TokenError},
-    view::{AccessIntake, AccessView, Epoch, FeedError, FeedPosition, Refused},
+    view::{AccessView, FeedError, FeedPosition, OnSilence, Refused, SilenceRule},
 };
-
-const LIFE: Duration = Duration::from_mins(30);
-
-/// Builds the messages of one epoch of the feed.
-struct Feed {
-    epoch: Epoch,
-}
-
-impl Feed {
-    fn new() -> Self {
-        Self {
-            epoch: Epoch::generate(),
-        }
-    }
-
-    fn at(&self, sequence: i64, now: Timestamp, events: Vec<AccessEvent>) -> WatchResponse {
-        WatchResponse {
-            epoch: self.epoch.to_string(),
-            sequence,
-            events,
-            is_snapshot: false,
-            is_caught_up: true,
-            server_time: Some(now.into()),
-            revocation_seconds: LIFE.as_secs().try_into().expect("a short life"),
-        }
-    }
-
-    fn snapshot(&self, sequence: i64, events: Vec<AccessEvent>) -> WatchResponse {
-        WatchResponse {
-            is_snapshot: true,
-            ..self.at(sequence, NOW, events)
-        }
-    }
-
-    /// Builds a part of a snapshot, but not the last one.
-    fn part(&self, sequence: i64, events: Vec<AccessEvent>) -> WatchResponse {
-        WatchResponse {
-            is_caught_up: false,
-            ..self.snapshot(sequence, events)
-        }
-    }
-}
-
-fn event(sequence: i64, event: Event) -> AccessEvent {
-    let expires = matches!(event, Event::SessionRevoked(_) | Event::UserTokensRevoked(_));
-    AccessEvent {
-        sequence,
-        expire_time: expires.then(|| NOW.plus(LIFE).into()),
-        event: Some(event),
-    }
-}
-
-fn session(id: SessionId) -> Event {
-    let session_id = id.to_string();
-    Event::SessionRevoked(SessionRevoked { session_id })
-}
-
-fn user(id: UserId, min_version: i64) -> Event {
-    let user_id = id.to_string();
-    Event::UserTokensRevoked(UserTokensRevoked { user_id, min_version })
-}
-
-fn role(code_name: &str, permissions: &[&str]) -> Event {
-    Event::RoleChanged(RoleChanged {
-        code_name: code_name.to_owned(),
-        permissions: permissions.iter().map(|&name| name.to_owned()).collect(),
-        is_deleted: false,
-    })
-}
-
-fn keys(mint: &TokenMint) -> Event {
-    let keys = GetJwksResponse::from(&mint.jwks()).keys;
-    Event::KeysChanged(KeysChanged { keys })
-}
-
-fn assert_applied(intake: &mut AccessIntake, message: WatchResponse) {
-    assert_eq!(intake.apply(message), Ok(true));
-}
-
-/// Returns a view that knows the keys and a role.
-fn loaded() -> (Bench, Feed, AccessIntake) {
-    let (bench, feed) = (Bench::new(), Feed::new());
-    let mut intake = bench.view.intake();
-    let known = vec![event(1, keys(&bench.mint)), event(2, role("player", &["games:read"]))];
-    assert_applied(&mut intake, feed.snapshot(2, known));
-    (bench, feed, intake)
-}
 
 #[test]
 fn nothing_is_allowed_before_the_snapshot_is_complete() {
@@ -173,6 +87,9 @@ fn tokens_from_before_a_change_of_their_user_are_stale() {
     // A lower version that arrives later changes nothing, because versions only rise.
     assert_applied(&mut intake, feed.at(4, NOW, vec![event(4, user(claims.sub, 1))]));
     claims.ver = 1;
+    assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
+    assert_applied(&mut intake, feed.at(5, NOW, vec![event(5, user(claims.sub, 3))]));
+    claims.ver = 2;
     assert_eq!(bench.verify(&claims), Err(TokenError::Stale));
 }
 
@@ -532,8 +449,39 @@ async fn silence_is_the_time_since_the_view_was_last_complete() {
     assert_eq!(bench.view.silence(), Some(Duration::ZERO));
     tokio::time::sleep(Duration::from_secs(4)).await;
     // An incomplete snapshot does not end the silence.
-    assert_eq!(bench.view.intake().apply(Feed::new().part(1, Vec::new())), Ok(false));
+    let mut intake = bench.view.intake();
+    assert_eq!(intake.apply(feed.part(2, vec![event(1, keys(&bench.mint))])), Ok(false));
     assert_eq!(bench.view.silence(), Some(Duration::from_secs(4)));
+    assert_applied(&mut intake, feed.snapshot(2, Vec::new()));
+    assert_eq!(bench.view.silence(), Some(Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_clone_of_a_view_has_its_own_rule_for_silence() {
+    let (bench, _feed, _intake) = loaded();
+    let rule = SilenceRule {
+        after: Duration::from_secs(9),
+        reads: OnSilence::Refuse,
+        writes: OnSilence::Allow,
+    };
+    let other = bench.view.clone().with_silence(rule);
+    assert_eq!(
+        (bench.view.silence_rule(), other.silence_rule()),
+        (SilenceRule::default(), rule)
+    );
+    for (seconds, refused_reads, refused_writes) in [
+        (4, [false, false], [false, false]),
+        (8, [false, false], [true, false]),
+        (12, [false, true], [true, false]),
+    ] {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let refused = |is_read| [&bench.view, &other].map(|view| view.refuses_in_silence(is_read));
+        assert_eq!(
+            (refused(true), refused(false)),
+            (refused_reads, refused_writes),
+            "after {seconds} s"
+        );
+    }
 }
 
 #[test]
@@ -543,7 +491,8 @@ fn an_offline_view_uses_its_grants_and_is_never_silent() {
     grants.set("player", ["games:read"]);
     let view = AccessView::offline(bench.mint.key_set(), grants);
     let principal = bench.principal(&bench.claims());
-    assert!(!AccessView::offline(KeySet::empty(), Grants::default()).is_loaded());
+    let without_keys = AccessView::offline(KeySet::empty(), Grants::default());
+    assert!(!without_keys.is_loaded() && without_keys.wait_until_loaded().now_or_never().is_none());
     assert!(view.is_loaded() && view.silence().is_none() && !view.refuses_in_silence(false));
     assert_eq!(view.check(&principal), Ok(()));
     assert!(view.allow(&principal, &named("games:read")));
