@@ -10,10 +10,10 @@ use crate::domain::BreachedPasswords;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Passwords")]
 pub struct BreachedPasswordSettings {
-    /// File with the SHA-1 hashes of passwords from data breaches, which are then refused wherever a
-    /// password is set. Each line is 40 hexadecimal digits, a colon and a number, and the lines are
-    /// sorted, like the list of haveibeenpwned.com. The file is searched on the disk, so it may be
-    /// larger than the memory.
+    /// File with the SHA-1 hashes of passwords from data breaches, which are then refused wherever
+    /// a password is set. Each line is 40 hexadecimal digits, a colon and a number, and the lines
+    /// are sorted, like the list of haveibeenpwned.com. The file is searched on the disk, so it may
+    /// be larger than the memory.
     #[arg(long, env = "BREACHED_PASSWORDS", value_name = "FILE")]
     pub breached_passwords: Option<PathBuf>,
 }

@@ -155,7 +155,8 @@ pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Tim
         .optional())
 }
 
-/// Stores a new hash of the same password, with the current scheme and parameters. Tokens are not affected.
+/// Stores a new hash of the same password, with the current scheme and parameters. Tokens are not
+/// affected.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
     query!(conn, |c| update.cached().execute(c).await)?;

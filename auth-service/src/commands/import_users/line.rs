@@ -1,4 +1,4 @@
-//! A line of the file, and what it may say.
+//! Reads a line of the file, and checks what it says.
 
 use base::{
     clock::{ALLOWANCE, Clock, Timestamp},
@@ -34,7 +34,7 @@ const MAX_QUOTED: usize = 40;
 /// Beginning of what Django stores for a user without a password.
 const UNUSABLE: char = '!';
 
-/// What the lines of this import may say.
+/// Rules for the lines of this import.
 #[derive(Debug)]
 pub(super) struct LineRules {
     /// Code names of the roles that lines may give to users.

@@ -68,7 +68,7 @@ pub struct ImportUsers {
     secret_files: SecretFiles,
 }
 
-/// What the first reading of the file has found.
+/// Findings of the first reading of the file.
 #[derive(Debug, Default)]
 struct Checked {
     /// Number of lines that are not empty.
@@ -87,8 +87,8 @@ struct Import {
 }
 
 impl ImportUsers {
-    /// Checks all lines, and then imports them. Goes on where an earlier import of the same file was
-    /// interrupted. Can run while services use the same database.
+    /// Checks all lines, and then imports them. Goes on where an earlier import of the same file
+    /// was interrupted. Can run while services use the same database.
     pub async fn run(self) -> Result<(), StartError> {
         self.secret_files.check([("FILE", Some(self.file.as_path()))])?;
         let clock = Clock::system();
@@ -332,8 +332,8 @@ fn repeated(
     fields
 }
 
-/// Lets others write to a SQLite file, which has one writer at a time: waits for half as long as the
-/// batch has taken.
+/// Waits for half as long as the batch has taken. Meanwhile others can write to a SQLite file,
+/// which has one writer at a time.
 async fn pause_after(batch: Duration) {
     tokio::time::sleep((batch / 2).min(Duration::from_millis(100))).await;
 }

@@ -1,4 +1,4 @@
-//! What the command says while it works: its progress, and the lines that cannot be imported.
+//! Reports of the command while it works: its progress, and the lines that cannot be imported.
 
 use std::{
     fmt::Write as _,

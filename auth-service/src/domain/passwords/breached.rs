@@ -1,9 +1,9 @@
-//! A file of passwords that are known from data breaches (NIST SP 800-63B, section 3.1.1.2), such as
-//! the list of <https://haveibeenpwned.com/Passwords>.
+//! A file of passwords that are known from data breaches (NIST SP 800-63B, section 3.1.1.2), such
+//! as the list of <https://haveibeenpwned.com/Passwords>.
 //!
-//! Each line is the SHA-1 of a password in hexadecimal digits, a colon, and a number of occurrences.
-//! The lines are sorted. The file has tens of gigabytes, so it is searched on the disk: a look-up
-//! reads about 30 of its pages, most of which are soon in memory.
+//! Each line is the SHA-1 of a password in hexadecimal digits, a colon, and a number of
+//! occurrences. The lines are sorted. The file has tens of gigabytes, so it is searched on the
+//! disk: a look-up reads about 30 of its pages, most of which are soon in memory.
 
 use std::{
     fs::File,
@@ -47,7 +47,8 @@ struct Line {
 }
 
 impl BreachedPasswords {
-    /// Opens a file. Checks its first and last line and some in between: their form and their order.
+    /// Opens a file. Checks its first and last line and some in between: their form and their
+    /// order.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;

@@ -97,7 +97,7 @@ pub(crate) struct HashingPool {
     breached: Option<BreachedPasswords>,
 }
 
-/// What a password is verified against.
+/// The stored hash that a password is verified against.
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     /// Nothing, because there is no such user: the password is always wrong, after the same work.

@@ -1,5 +1,6 @@
 //! Password changes, and limits on guessing.
 
 mod attempts;
+mod breached;
 mod changes;
 mod temporary;

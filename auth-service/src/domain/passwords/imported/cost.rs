@@ -1,8 +1,8 @@
-//! What it costs to verify an imported hash: limits, and a text form.
+//! Costs of imported hashes: their limits, and their text form.
 //!
 //! The upper limits bound what one login can cost: at most about half a second of a processor and
-//! the memory below. The lower ones keep out hashes that guessers try by the million: who has them
-//! finds most passwords, so their users have to choose new ones.
+//! the memory below. The lower ones keep out hashes that guessers try by the million: whoever
+//! has them finds most passwords, so their users have to choose new ones.
 
 use std::{fmt, str::FromStr};
 

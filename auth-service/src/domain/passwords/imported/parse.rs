@@ -103,8 +103,8 @@ fn pbkdf2_django(digest: Digest, text: &str) -> Option<ImportedHash> {
     .filter(|hash| hash.output.len() <= digest.len())
 }
 
-/// Reads `i=<iterations>,l=<length>$<salt>$<hash>`, and the form of passlib, in which the iterations
-/// stand alone and a point stands for a plus.
+/// Reads `i=<iterations>,l=<length>$<salt>$<hash>`, and the form of passlib, in which the
+/// iterations stand alone and a point stands for a plus.
 fn pbkdf2(digest: Digest, text: &str) -> Option<ImportedHash> {
     let [params, salt, output] = parts(text)?;
     let (iterations, len) = if params.contains('=') {
@@ -167,8 +167,8 @@ fn scrypt_phc(text: &str) -> Option<ImportedHash> {
     hash(method, decode(salt)?, decode(output)?)
 }
 
-/// Reads `<variant>$v=<version>$m=<KiB>,t=<passes>,p=<lanes>$<salt>$<hash>`. Without a version it is
-/// the first one.
+/// Reads `<variant>$v=<version>$m=<KiB>,t=<passes>,p=<lanes>$<salt>$<hash>`. Without a version it
+/// is the first one.
 fn argon2(text: &str) -> Option<ImportedHash> {
     let (variant, rest) = text.split_once('$')?;
     let algorithm: Algorithm = variant.parse().ok()?;

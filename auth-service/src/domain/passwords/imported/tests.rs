@@ -1,4 +1,4 @@
-//! Hashes that Django 5.2, pyca/bcrypt 5.0, passlib 1.7 and argon2-cffi 25.1 made, and damaged ones.
+//! Hashes that Django 5.2, bcrypt 5.0, passlib 1.7 and argon2-cffi 25.1 made, and damaged ones.
 //!
 //! The first six are from `python manage.py shell`:
 //!
@@ -20,8 +20,10 @@ const DJANGO: [&str; 7] = [
     "pbkdf2_sha1$1000000$6sJ9Q1noB7p3DjdJi3olkp$8z0wtjlaLfkz1jfnwEkJVb7CWQ8=",
     "bcrypt_sha256$$2b$12$O78fX1qmrDrKtH2ABmo5zevCE3AGQnJOUm0cvrUbhjXKuskBuOwPe",
     "bcrypt$$2b$12$3N5DFq7vxOSxmRE49Rd/4epE4/ExBbWllI3SpcOVYV2qLBS2eTsPm",
-    "scrypt$16384$5h06bS2jdxjcJNGTt59KBj$8$5$c63zfgryszaXoLhw8XaQ6ac4fBjaMv6psd83cUR2FLBJDqoD1THnbC3rveFvUl8KeA5PWR301H4WEuUsUEWpxg==",
-    "argon2$argon2id$v=19$m=102400,t=2,p=8$SFVZZEVFWGVHemdjVDBaWThibWphdA$MzQMwHNgbQ6l6WdksyPjxHLXgivm3G4nM9pvp6DDmc0",
+    "scrypt$16384$5h06bS2jdxjcJNGTt59KBj$8$5$c63zfgryszaXoLhw8XaQ6ac4fBjaMv6psd83cUR2FLBJDqoD1THnbC3rveFvUl8KeA5PWR3\
+        01H4WEuUsUEWpxg==",
+    "argon2$argon2id$v=19$m=102400,t=2,p=8$SFVZZEVFWGVHemdjVDBaWThibWphdA$MzQMwHNgbQ6l6WdksyPjxHLXgivm3G4nM9pvp6DDmc\
+        0",
     // As Django 1.10 made it.
     "argon2$argon2id$v=19$m=512,t=2,p=2$WmMwZE1GSGo4VUd0M0N4c0hwemJ6UA$biIgviUHc2Gu4b9SmZuuxYfqaoyG1CVsykGgpF2kF5M",
 ];
@@ -31,12 +33,14 @@ const OTHERS: [&str; 14] = [
     "$2b$10$D5cXhe/vQ/yKx4/jGv0JceTx2t4KSzrQK5Ga6whWaRl3I4lBBeZB6",
     "$2y$10$JqUlAvNH0e8JiPCFpFAm4uJ98IZl6JhgZiEkvQBpEoztuyjWns5qm",
     "$pbkdf2-sha256$29000$inFO6V2rVerdey.l1Lq3dg$nHYR7T5TQjJjJ5OKSqbAlG28drSf..q1ulkNsHEzDuQ",
-    "$pbkdf2-sha512$25000$4zxnjDFmjBFizDnHeO/9vw$MlAs5DYx9fe2/yXtWX8XLvKXpEAosujFDQxqle9ibRII.QFudLpFp9h0N0mW2XNelU/l0djm0yAufIXQdrzBrg",
+    "$pbkdf2-sha512$25000$4zxnjDFmjBFizDnHeO/9vw$MlAs5DYx9fe2/yXtWX8XLvKXpEAosujFDQxqle9ibRII.QFudLpFp9h0N0mW2XNelU/\
+        l0djm0yAufIXQdrzBrg",
     "$pbkdf2$131000$srZ2Tun9n/N.7/1/j9GaMw$xKlsPkWGKq/ol8FukVhuLYfyyX0",
     "$scrypt$ln=14,r=8,p=1$0/p/j3Gu9f6/lxKidG6tdQ$EUIeYVcZrmOadRi4zAEdceNKhFzWz4/2j+e2qasvBAQ",
     "$argon2id$v=19$m=65536,t=3,p=4$vNc6h/B+j5HSem9N6T3n/A$xNL/Vk7OMXr7MocR0hpTdmrhZo4Ya4OEnc+kLk4PSBE",
     "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$RuX0ZdkUBOBuQ96/QEbQz0tT9cOSWsujImqVsJms4Ms",
-    "$pbkdf2-sha512$i=210000,l=64$AAECAwQFBgcICQoLDA0ODw$SCKCFZUplsi6erhlWKxqnO7ZHxF3lFNfg/26JWtkO8mTkmSc08Mh+fSaVbjpMN2Jx3l05CY5t4eCGdDJI/aQDg",
+    "$pbkdf2-sha512$i=210000,l=64$AAECAwQFBgcICQoLDA0ODw$SCKCFZUplsi6erhlWKxqnO7ZHxF3lFNfg/26JWtkO8mTkmSc08Mh+fSaVbj\
+        pMN2Jx3l05CY5t4eCGdDJI/aQDg",
     "$argon2i$v=19$m=7168,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$IpClBwitJ8BWlZ0Y5358lXLtHgtrzDPFMrtxMK7i6TQ",
     "$argon2d$v=19$m=7168,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$VRe0lbZw2VhR8kW9fALeNnj4dkgARnX71uHtRankkHw",
     "$argon2id$v=19$m=7168,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$Buh6Wwrd+unGIfnq7e6qB58zzNI/nQY4K5dF9TMBO4c",
@@ -174,7 +178,7 @@ fn expensive_hashes_are_refused_by_their_numbers() {
     ] {
         assert!(refusal(&text).contains(words), "{text}: {}", refusal(&text));
     }
-    // What is at the limit is accepted.
+    // Costs at the limit are accepted.
     for text in [
         format!("$argon2id$v=19$m=65536,t=10,p=4${salt}${salt}"),
         format!("$2b$14${bcrypt}"),
