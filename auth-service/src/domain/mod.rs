@@ -37,7 +37,7 @@ pub(crate) use self::{
         breached::BreachedPasswords,
         changes::PasswordChange,
         hashing::{HashingPool, HashingSettings},
-        imported::{CheckedHash, HashLimits, InvalidHash},
+        imported::{CheckedHash, HashLimits},
         password::{Password, PasswordRules},
         present_costs::PresentCosts,
         reset::PasswordReset,

@@ -99,19 +99,14 @@ impl Lines {
     pub(super) fn next_batch(&mut self, max: usize) -> io::Result<Vec<Line>> {
         let mut batch = Vec::new();
         while batch.len() < max
-            && let Some(text) = self.next_text()?
+            && let Some(line) = self.next()?
         {
-            self.number += 1;
-            batch.push(Line {
-                number: self.number,
-                text,
-            });
+            batch.push(line);
         }
         Ok(batch)
     }
 
-    /// Returns the text of the next line, or `Some(None)` if it is too long.
-    fn next_text(&mut self) -> io::Result<Option<Option<Vec<u8>>>> {
+    fn next(&mut self) -> io::Result<Option<Line>> {
         let mut text = Vec::new();
         // One byte more than the longest line, for the line break.
         let len = (&mut self.reader)
@@ -120,11 +115,15 @@ impl Lines {
         if len == 0 {
             return Ok(None);
         }
-        if text.pop_if(|last| *last == b'\n').is_some() || text.len() <= MAX_LINE {
-            return Ok(Some(Some(text)));
+        self.number += 1;
+        let is_whole = text.pop_if(|last| *last == b'\n').is_some() || text.len() <= MAX_LINE;
+        if !is_whole {
+            self.skip_line()?;
         }
-        self.skip_line()?;
-        Ok(Some(None))
+        Ok(Some(Line {
+            number: self.number,
+            text: is_whole.then_some(text),
+        }))
     }
 
     fn skip_line(&mut self) -> io::Result<()> {

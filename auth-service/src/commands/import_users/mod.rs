@@ -121,7 +121,7 @@ impl ImportUsers {
         let checked = import.check(done.unsigned_abs()).await?;
         import.report.end();
         if self.check {
-            return import.end_of_check(&checked);
+            return end_of_check(&checked);
         }
         if !checked.invalid.is_empty() && !self.skip_invalid {
             return Err(StartError::Code(
@@ -207,18 +207,6 @@ impl Import {
             }
             self.report.reached(last);
         }
-    }
-
-    fn end_of_check(&self, checked: &Checked) -> Result<(), StartError> {
-        if checked.invalid.is_empty() {
-            print(&format!(
-                "all {} users can be imported; nothing was changed",
-                checked.users
-            ));
-            return Ok(());
-        }
-        let text = format!("{}; nothing was changed", invalid_lines(checked.invalid.len()));
-        Err(StartError::Code(INVALID, text))
     }
 
     /// Imports the lines that are not done yet.
@@ -307,6 +295,18 @@ impl Import {
         }
         Err(stopped(before, &"names were taken and free again, time after time"))
     }
+}
+
+fn end_of_check(checked: &Checked) -> Result<(), StartError> {
+    if checked.invalid.is_empty() {
+        print(&format!(
+            "all {} users can be imported; nothing was changed",
+            checked.users
+        ));
+        return Ok(());
+    }
+    let text = format!("{}; nothing was changed", invalid_lines(checked.invalid.len()));
+    Err(StartError::Code(INVALID, text))
 }
 
 /// Returns the fields of a user that have the same value in an earlier line.

@@ -250,7 +250,7 @@ impl HashingPool {
             // An imported hash may need more memory than ours.
             memory.truncate(ours.params().block_count());
             memory.shrink_to_fit();
-            Ok(verdict)
+            Ok::<_, argon2::password_hash::Error>(verdict)
         });
         let verdict = verified.await?.map_err(internal)?;
         Ok(if exists { verdict } else { Verdict::Wrong })
