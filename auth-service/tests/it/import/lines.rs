@@ -52,10 +52,11 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
                 "password_hash": true, "user_id": "00000000-0000-7000-8000-000000000000"}),
             ),
             "\"user_id\" is not a field of an import; login must be 3 to 32 of the characters A-Z a-z 0-9 _ . -; \
-            email must be a text; email_verified must be true or false; password_hash must be a text; first_name must \
-            not contain control characters or invisible characters; last_name must be at most 100 characters; middle_name \
-            must be a text; locale must be a BCP 47 language tag such as en or pt-BR; create_time must be a time \
-            such as 2024-05-17T08:30:00Z; is_active must be true or false; roles must be an array of at most 50 texts",
+            email must be a text; email_verified must be true or false; password_hash must be a text; first_name \
+            must not contain control characters or invisible characters; last_name must be at most 100 \
+            characters; middle_name must be a text; locale must be a BCP 47 language tag such as en or pt-BR; \
+            create_time must be a time such as 2024-05-17T08:30:00Z; is_active must be true or false; roles must \
+            be an array of at most 50 texts",
         ),
         (
             line("nul", json!({"email": "a\0b@example.test"})),

@@ -4,9 +4,7 @@
 //! the memory below. The lower ones keep out hashes that guessers try by the million: whoever
 //! has them finds most passwords, so their users have to choose new ones.
 
-use std::{fmt, str::FromStr};
-
-use super::InvalidHash;
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// Most expensive hash that is imported without a flag: what the other limits do not say.
 const MAX_ITERATIONS: u32 = 2_000_000;
@@ -47,6 +45,12 @@ pub(crate) struct HashLimits {
     /// Maximum number of lanes (p).
     pub(crate) argon2_lanes: u32,
 }
+
+/// The error for a text that is not an acceptable hash. The message completes "the field ...", and
+/// never quotes the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InvalidHash(pub(super) Cow<'static, str>);
 
 impl HashLimits {
     /// Limits of an import without flags.

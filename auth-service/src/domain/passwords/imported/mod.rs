@@ -10,7 +10,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::{
@@ -20,8 +20,8 @@ use aws_lc_rs::{
 };
 use secrecy::SecretString;
 
-pub(crate) use self::cost::HashLimits;
 pub(in crate::domain) use self::cost::{Cost, Digest};
+pub(crate) use self::cost::{HashLimits, InvalidHash};
 
 /// Beginning of the hashes that this program makes: PHC strings of argon2id.
 const OWN: &str = "$argon2id$";
@@ -72,12 +72,6 @@ enum Method {
         lanes: u32,
     },
 }
-
-/// The error for a text that is not an acceptable hash. The message completes "the field ...", and
-/// never quotes the text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct InvalidHash(Cow<'static, str>);
 
 /// Returns whether the hash was imported, and so does not have our form.
 pub(in crate::domain) fn is_imported(hash: &str) -> bool {

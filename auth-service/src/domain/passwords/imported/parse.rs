@@ -8,8 +8,8 @@ use base64::{
 };
 
 use super::{
-    ARGON2, BCRYPT_OUTPUT, ImportedHash, InvalidHash, Method,
-    cost::{Digest, HashLimits},
+    ARGON2, BCRYPT_OUTPUT, ImportedHash, Method,
+    cost::{Digest, HashLimits, InvalidHash},
 };
 
 /// Other implementations leave out the padding, or fill its bits.
