@@ -517,6 +517,59 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_imported_hash_is_verified_and_then_outdated() {
+        // Made by Django:
+        // `PBKDF2PasswordHasher().encode("zażółć gęślą jaźń", "saltsaltsalt", iterations=10000)`
+        let hash = "pbkdf2_sha256$10000$saltsaltsalt$B7SMkouvDBcKdr1WfPyn+2JGT+RjJTqm0g/VaV97lcs=";
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let verdict = async |text, hash: &str| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            let stored = Stored::User(SecretString::from(hash));
+            pool.verify(permit, password(text), stored).await
+        };
+        let right = verdict("zażółć gęślą jaźń", hash).await.expect("verified");
+        assert_eq!(right, Verdict::RightButOutdated);
+        let wrong = verdict("correct horse", hash).await.expect("verified");
+        assert_eq!(wrong, Verdict::Wrong);
+        // A corrupt row is an error, and its hash does not get into the log.
+        let error = verdict("correct horse", &hash[..60]).await.expect_err("corrupt");
+        assert!(!error.to_string().contains("salt"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn refusals_take_as_long_as_the_slowest_expected_hash() {
+        const SLOW: Cost = Cost::Bcrypt { cost: 10 };
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let hash = pool.hash(&Client::Own, password("correct horse"), "password");
+        let hash = hash.await.expect("hashed");
+        let time = async |text, stored| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            let start = Instant::now();
+            pool.verify(permit, password(text), stored).await.expect("verified");
+            start.elapsed()
+        };
+        pool.expect(&[SLOW, Cost::Bcrypt { cost: 4 }]).await.expect("measured");
+        let mut memory = Vec::new();
+        let start = processor_time();
+        ImportedHash::random(SLOW)
+            .is_of(b"password", &mut memory)
+            .expect("hashed");
+        let slow = (processor_time() - start).mul_f64(0.6);
+        // Time on a busy machine passes more quickly than its processors work, never more slowly.
+        assert!(time("wrong horse", Stored::User(hash.clone())).await > slow);
+        assert!(time("wrong horse", Stored::Nobody).await > slow);
+        assert!(time("correct horse", Stored::Barred(hash.clone())).await > slow);
+        // Without imported hashes, nothing is padded.
+        pool.expect(&[]).await.expect("nothing to measure");
+        let (mut shortest, mut tries) = (Duration::MAX, 0);
+        while shortest > slow && tries < 20 {
+            shortest = shortest.min(time("wrong horse", Stored::User(hash.clone())).await);
+            tries += 1;
+        }
+        assert!(shortest < slow, "{shortest:?}");
+    }
+
+    #[tokio::test]
     async fn a_cancelled_call_is_not_hashed() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let (end, ended) = mpsc::channel::<()>();
