@@ -106,7 +106,7 @@ async fn a_breached_password_is_refused_wherever_one_is_set(database: TestDataba
         password_confirmation: BREACHED.to_owned(),
         ..upgrade_to("cleo")
     };
-    let refused = upgrade(&server, &guest.token, request).await;
+    let refused = upgrade(&server, &guest.access, request).await;
     assert_eq!(bad_fields(&refused.expect_err("refused")), ["password"]);
     let reset = proto::auth::v1::ResetPasswordRequest {
         identifier: "ann".to_owned(),
