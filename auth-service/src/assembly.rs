@@ -12,8 +12,8 @@ use crate::{
     config::AuthSettings,
     domain::{
         Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, GuestCredentials, Guests,
-        HashingPool, Issuer, KeyRing, KnownDevices, Mails, Rbac, RefreshTokens, ServiceAccounts, Sessions,
-        TokenUseWriter,
+        HashingPool, Issuer, KeyRing, KnownDevices, Mails, PresentCosts, Rbac, RefreshTokens, ServiceAccounts,
+        Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -30,6 +30,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) keys: KeyRing,
     pub(crate) tail: FeedTail,
     pub(crate) hashing: HashingPool,
+    pub(crate) present_costs: PresentCosts,
     /// Sends mails. `None` if this deployment cannot.
     pub(crate) mailer: Option<Mailer>,
     /// The rule that users must verify their address before they log in, if it is on.
@@ -101,6 +102,7 @@ impl Assembly<'_> {
             db: self.db.clone(),
             clock: self.clock.clone(),
             hashing: self.hashing,
+            present_costs: self.present_costs,
             sessions: sessions.clone(),
             attempts: attempts.clone(),
             mails: mails.clone(),

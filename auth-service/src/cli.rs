@@ -7,7 +7,7 @@ use server::{Probe, ServiceArgs};
 
 use crate::{
     AuthService,
-    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount},
+    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount, ImportUsers},
     config::{AuthSettings, SecretSettings},
 };
 
@@ -35,6 +35,10 @@ enum Command {
     AfterRestore(AfterRestore),
     /// Create an account for another service and print its secret.
     CreateServiceAccount(CreateServiceAccount),
+    /// Import users and their password hashes from another system. Services can keep running. Exit
+    /// codes: 0 all imported, 1 not completed (run it again to go on), 2 invalid lines, 64 bad
+    /// setting.
+    ImportUsers(ImportUsers),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +66,7 @@ impl Cli {
             Command::CreateAdmin(create) => create.run().await,
             Command::AfterRestore(restore) => restore.run().await,
             Command::CreateServiceAccount(create) => create.run().await,
+            Command::ImportUsers(import) => import.run().await,
             Command::Probe(probe) => probe.run("http://127.0.0.1:50051").await,
             Command::Migrate(migrate) => commands::migrate(migrate).await,
         }

@@ -1,6 +1,7 @@
 //! The settings of auth-service. `--help` is their reference.
 
 mod attempts;
+mod breached;
 mod cookies;
 mod guests;
 mod mail;
@@ -24,6 +25,7 @@ use url::Url;
 pub(crate) use self::password_file::{read_password, without_final_newline};
 pub use self::{
     attempts::AttemptSettings,
+    breached::BreachedPasswordSettings,
     cookies::{CookieOrigin, CookieSettings},
     guests::GuestSettings,
     mail::MailSettings,
@@ -307,6 +309,10 @@ pub struct AuthSettings {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(3600..=7_776_000))]
     pub temporary_password_seconds: u32,
+
+    /// Passwords from data breaches.
+    #[command(flatten)]
+    pub breached: BreachedPasswordSettings,
 
     /// Days for which events of the audit log are kept, or 0 to keep them forever [0 to 36500].
     /// Nothing is deleted within 15 minutes after a start or a jump of the clock.

@@ -37,7 +37,10 @@ use tonic::service::Routes;
 use self::{
     assembly::{Assembly, Domain},
     config::AuthSettings,
-    domain::{EmailRequirement, Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, RequestContext},
+    domain::{
+        EmailRequirement, Error, FeedTail, HashingPool, KeyRing, KeyRingError, LostRevocations, PresentCosts,
+        RequestContext,
+    },
     mail::Mailer,
 };
 pub use self::{
@@ -79,6 +82,8 @@ impl AuthService<'_> {
         self.check_settings()?;
         let mailer = self.mailer()?;
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
+        let hashing = hashing.with_breached(self.settings.breached.open()?);
+        let present_costs = PresentCosts::new(self.db.clone(), hashing.clone());
         let key_set = KeySet::empty();
         // auth-service reads the feed from its own database. If that fails, the calls fail with the
         // database's error, so this rule need not refuse them.
@@ -110,10 +115,12 @@ impl AuthService<'_> {
 
         let parts = (&self.db, &self.secrets, self.settings, &self.clock);
         let (service_accounts, hashing_pool) = (self.service_accounts.as_slice(), &hashing);
+        let costs = &present_costs;
         let prepare = || async move {
             let keys = prepare(parts, service_accounts, migrate).await?;
             let (db, _, settings, clock) = parts;
             domain::bootstrap(db, settings, hashing_pool, clock).await?;
+            costs.refresh().await.map_err(start_error)?;
             let requirement = EmailRequirement::establish(db, clock, settings.mail.require_verified_email).await?;
             Ok((keys, requirement))
         };
@@ -141,6 +148,7 @@ impl AuthService<'_> {
             keys,
             tail,
             hashing,
+            present_costs,
             mailer,
             email_requirement,
             any_audience,

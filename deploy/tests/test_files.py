@@ -169,7 +169,7 @@ def test_every_file_has_a_check():
     """Every deployed file has a check, or this test fails."""
     known = {
         "CHANGELOG.md", "Dockerfile", "compose.yaml", "kustomization.yaml", "make-secrets", "RUNBOOK.md", "postgres/init.sh",
-        "docs/api-walk.md", "docs/architecture.md", "docs/decisions.md", "docs/scale.md", "docs/sessions.md", "docs/settings.md", "docs/threat-model.md",
+        "docs/api-walk.md", "docs/architecture.md", "docs/decisions.md", "docs/import.md", "docs/scale.md", "docs/sessions.md", "docs/settings.md", "docs/threat-model.md",
         "docs/your-own-page.md", "docs/your-own-service.md",
         "prometheus/prometheus.yml", "prometheus/alerts.yml", "prometheus/alerts_test.yml",
         "grafana/dashboard.json", "grafana/provisioning/datasources/prometheus.yaml", "grafana/provisioning/dashboards/dashboards.yaml",

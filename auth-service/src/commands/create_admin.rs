@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::bad;
 use crate::{
-    config::{read_password, without_final_newline},
+    config::{BreachedPasswordSettings, read_password, without_final_newline},
     domain::{Email, Error, HashingPool, HashingSettings, Login, Password, PasswordRules, create_admin},
     generate_password,
 };
@@ -27,6 +27,8 @@ pub struct CreateAdmin {
     /// printed once. It neither expires nor has to be changed at the first login.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    #[command(flatten)]
+    breached: BreachedPasswordSettings,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -47,14 +49,18 @@ impl CreateAdmin {
         if password.is_login_or_email(Some(&login), Some(&email)) {
             return Err(bad("the password", &"must not be the login or the e-mail address"));
         }
+        let breached = self.breached.open()?;
         let (db, _) = super::open(&self.database, self.secret_files).await?;
         let hashing = HashingPool::new(HashingSettings::default()).map_err(StartError::failed)?;
+        let hashing = hashing.with_breached(breached);
         let made = create_admin(&db, &hashing, &Clock::system(), (login, email), password).await;
         let id = made.map_err(|error| match error {
             Error::UserAlreadyExists(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();
                 StartError::Failed(format!("another user already has this {}", names.join(" and ")))
             }
+            // All other fields were checked above.
+            Error::Fields(_) => bad("the password", &"must not be one that is known from a data breach"),
             error => StartError::Failed(format!("cannot create the administrator: {error}")),
         })?;
         #[expect(clippy::print_stdout, reason = "the output of the command")]

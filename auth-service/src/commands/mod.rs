@@ -3,13 +3,17 @@
 mod after_restore;
 mod create_admin;
 mod create_service_account;
+mod import_users;
 
 use std::fmt;
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 
-pub use self::{after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount};
+pub use self::{
+    after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount,
+    import_users::ImportUsers,
+};
 use crate::{MIGRATIONS, domain::recompute_stale_name_keys};
 
 /// Migrates the schema, then recomputes the lookup keys of users that an older version of this
@@ -29,6 +33,18 @@ async fn open(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<(Db,
     let mut lock = MigrationLock::acquire(&db).await?;
     bring_up_to_date(&mut lock, &MIGRATIONS, false).await?;
     Ok((db, lock))
+}
+
+/// Opens the database for a command that runs beside the service, even on SQLite. Fails if the
+/// database does not exist or if migrations are pending.
+async fn open_beside(database: &DatabaseArgs, secret_files: SecretFiles) -> Result<Db, StartError> {
+    secret_files.check([database.secret_file()])?;
+    let db = Db::connect_beside(&database.settings()?)
+        .await
+        .map_err(StartError::failed)?;
+    let mut lock = MigrationLock::acquire(&db).await?;
+    bring_up_to_date(&mut lock, &MIGRATIONS, false).await?;
+    Ok(db)
 }
 
 /// Returns the error for an argument that cannot be used.

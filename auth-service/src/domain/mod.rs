@@ -34,9 +34,12 @@ pub(crate) use self::{
     mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},
     passwords::{
         attempts::{AttemptRules, Attempts},
+        breached::BreachedPasswords,
         changes::PasswordChange,
         hashing::{HashingPool, HashingSettings},
+        imported::{CheckedHash, HashLimits},
         password::{Password, PasswordRules},
+        present_costs::PresentCosts,
         reset::PasswordReset,
     },
     rbac::{
@@ -72,6 +75,7 @@ pub(crate) use self::{
         administration::{NewAccount, UserReference},
         export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
         first_admin::{bootstrap, create_admin},
+        import::{Imported, ImportedUser, Rejected, UserImport},
         invitations::Invitation,
         login::Credentials,
         names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},

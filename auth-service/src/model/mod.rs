@@ -15,6 +15,7 @@ mod service_account;
 mod session;
 mod signing_key;
 mod user;
+mod user_import;
 
 pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
@@ -28,4 +29,5 @@ pub(crate) use self::{
     session::{Ended, Rotation, Session, SessionEnd, TokenState},
     signing_key::{KeyState, SigningKeyRecord},
     user::{User, UserFilter},
+    user_import::ImportProgress,
 };

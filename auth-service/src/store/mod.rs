@@ -25,6 +25,7 @@ mod signing_key;
 mod throttle;
 mod throttle_attempt;
 mod user;
+mod user_import;
 mod user_keys;
 
 use db::Migrations;
@@ -99,6 +100,11 @@ pub(crate) use self::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
         user_set_invite_time, user_set_token_version,
+    },
+    user_import::{
+        ImportedPasswordRow, ImportedUserRow, UserRoleRow, emails_taken, imported_password_delete,
+        imported_passwords_insert, imported_scheme_after, imported_users_insert, logins_taken, user_import,
+        user_import_advance, user_import_insert, user_roles_insert,
     },
     user_keys::{
         StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,

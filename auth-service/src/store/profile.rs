@@ -70,7 +70,8 @@ pub(crate) async fn user_set_password(
         users::min_password_expire_time.eq(None::<Timestamp>),
         users::invite_time.eq(None::<Timestamp>),
     ));
-    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await)?;
+    super::imported_password_delete(conn, id).await
 }
 
 /// Turns a guest into a user with a password.

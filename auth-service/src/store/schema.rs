@@ -189,6 +189,30 @@ diesel::table! {
 
 diesel::table! {
     use base::sql_types::Uuid;
+    use diesel::sql_types::Text;
+
+    imported_passwords (user_id) {
+        user_id -> Uuid,
+        scheme -> Text,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Timestamp;
+    use diesel::sql_types::{BigInt, Binary};
+
+    user_imports (file_digest) {
+        file_digest -> Binary,
+        lines -> BigInt,
+        done_lines -> BigInt,
+        users -> BigInt,
+        start_time -> Timestamp,
+        update_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Uuid;
 
     new_role_permissions (role_id, permission_id) {
         role_id -> Uuid,
@@ -344,6 +368,7 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(imported_passwords -> users (user_id));
 diesel::joinable!(permissions -> resources (resource_id));
 diesel::joinable!(permissions -> actions (action_id));
 diesel::joinable!(role_permissions -> roles (role_id));
@@ -356,6 +381,7 @@ diesel::joinable!(user_roles -> roles (role_id));
 diesel::joinable!(user_roles -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     actions,
+    imported_passwords,
     new_role_permissions,
     permissions,
     resources,

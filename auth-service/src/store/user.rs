@@ -155,10 +155,12 @@ pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Tim
         .optional())
 }
 
-/// Stores a new hash of the same password, with newer parameters. Tokens are not affected.
+/// Stores a new hash of the same password, with the current scheme and parameters. Tokens are not
+/// affected.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
-    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+    query!(conn, |c| update.cached().execute(c).await)?;
+    super::imported_password_delete(conn, id).await
 }
 
 /// Sets the token version.
@@ -222,6 +224,7 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     super::guest_credential_delete(conn, id).await?;
+    super::imported_password_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;
     super::email_reminder_delete(conn, id).await?;

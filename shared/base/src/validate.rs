@@ -92,6 +92,11 @@ impl InvalidFields {
         fields.reject(field, description);
         Self(fields.0)
     }
+
+    /// Returns the bad fields.
+    pub fn into_fields(self) -> Vec<BadField> {
+        self.0
+    }
 }
 
 impl From<InvalidFields> for ErrorReply {

@@ -62,7 +62,7 @@ impl Accounts {
         // Hashed before the look-up, so that a taken name takes as long as a free one.
         let hash = self
             .hashing
-            .hash(&Client::Recognized(id), upgrade.password.clone())
+            .hash(&Client::Recognized(id), upgrade.password.clone(), "password")
             .await?;
         let sessions = self.sessions.for_audience_of(context);
         if self.mails.is_configured() {

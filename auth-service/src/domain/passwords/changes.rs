@@ -14,7 +14,12 @@ use crate::{
         error::Error,
         feed::{self, Change},
         mail::notices::Notice,
-        passwords::{attempts::Guess, hashing::Verdict, password::Password, queue::Client},
+        passwords::{
+            attempts::Guess,
+            hashing::{Stored, Verdict},
+            password::Password,
+            queue::Client,
+        },
         rbac::authority,
         request_context::RequestContext,
         sessions::{lifetimes::TokenPair, revocation},
@@ -43,7 +48,8 @@ impl Accounts {
             .verify_actor(context, change.current, "user.change_password")
             .await?;
         ensure_fit(&change.new, &found, "new_password")?;
-        let hash = self.hashing.hash(&Client::Recognized(found.id), change.new).await?;
+        let client = Client::Recognized(found.id);
+        let hash = self.hashing.hash(&client, change.new, "new_password").await?;
         let sessions = self.sessions.for_audience_of(context);
         write_tx!(self.db, |tx| {
             let (mut user, session) = self.lock_actor(tx, context).await?;
@@ -89,7 +95,7 @@ impl Accounts {
             drop(conn);
             ensure_fit(&password, &found, "password")?;
             let client = context.user_id().map_or(Client::Own, Client::Recognized);
-            let hash = self.hashing.hash(&client, password).await?;
+            let hash = self.hashing.hash(&client, password, "password").await?;
             write_tx!(self.db, |tx| {
                 let user = user_lock_person(tx, id).await?;
                 authority::ensure_may_act_on(tx, context, id).await?;
@@ -129,7 +135,7 @@ impl Accounts {
         let guess = self.attempts.check_wait(context, Guess::Current(id)).await?;
         let permit = self.hashing.permit(&Client::Recognized(id)).await?;
         let attempt = self.attempts.count(guess).await?;
-        let hash = Some(found.password_hash.clone());
+        let hash = Stored::User(found.password_hash.clone());
         if self.hashing.verify(permit, password, hash).await? != Verdict::Wrong {
             self.attempts.settle(&attempt).await?;
             return Ok(found);

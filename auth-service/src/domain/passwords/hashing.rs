@@ -7,7 +7,7 @@
 //! again.
 //!
 //! The default is argon2id with m = 19 MiB, t = 2, p = 1: OWASP's minimum configuration (Password
-//! Storage Cheat Sheet).
+//! Storage Cheat Sheet). Hashes that were imported from another system are verified as they are.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use argon2::{
         phc::{Output, ParamsString, PasswordHash, Salt},
     },
 };
-use base::concurrency_limit::Refusals;
+use base::{concurrency_limit::Refusals, validate::InvalidFields};
 use metrics::histogram;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -33,7 +33,10 @@ use crate::domain::{
     counts,
     error::Error,
     passwords::{
-        low_priority::LowPriorityThread,
+        breached::BreachedPasswords,
+        imported::{Cost, HashLimits, ImportedHash, is_imported},
+        low_priority::{LowPriorityThread, processor_time},
+        padding::{Padding, most_expensive},
         password::Password,
         queue::{Client, FairQueue, Full, Turn},
     },
@@ -89,6 +92,27 @@ pub(crate) struct HashingPool {
     refusals: Refusals,
     /// PHC string that is verified in place of that of a user who does not exist.
     dummy: Arc<SecretString>,
+    padding: Arc<Padding>,
+    /// Passwords that nobody may choose.
+    breached: Option<BreachedPasswords>,
+}
+
+/// The stored hash that a password is verified against.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    /// Nothing, because there is no such user: the password is always wrong, after the same work.
+    Nobody,
+    /// Hash of a user who cannot log in. Even the right password takes as long as a wrong one.
+    Barred(SecretString),
+    /// Hash of a user who can log in.
+    User(SecretString),
+}
+
+/// Reason why a password that was chosen is not hashed.
+enum NotHashed {
+    Breached,
+    Unreadable(io::Error),
+    Failed(argon2::password_hash::Error),
 }
 
 /// Result of the verification of a password.
@@ -98,7 +122,7 @@ pub(crate) enum Verdict {
     Wrong,
     /// The password was right.
     Right,
-    /// The password was right, but its hash does not have the current parameters.
+    /// The password was right, but its hash does not have the current parameters, or was imported.
     RightButOutdated,
 }
 
@@ -127,17 +151,47 @@ impl HashingPool {
             queue: FairQueue::new(turns, places - turns),
             refusals: Refusals::new(REFUSALS),
             dummy: Arc::new(SecretString::from(dummy)),
+            padding: Arc::default(),
+            breached: None,
         })
     }
 
-    /// Hashes a password with a new salt. Returns the PHC string.
-    pub(crate) async fn hash(&self, client: &Client<'_>, password: Password) -> Result<SecretString, Error> {
+    /// Refuses to hash a chosen password that is in this file.
+    pub(crate) fn with_breached(self, breached: Option<BreachedPasswords>) -> Self {
+        Self { breached, ..self }
+    }
+
+    /// Hashes a password that is being set, with a new salt. Returns the PHC string. Refuses a
+    /// breached password; `field` is the field of the request that the error names.
+    pub(crate) async fn hash(
+        &self,
+        client: &Client<'_>,
+        password: Password,
+        field: &'static str,
+    ) -> Result<SecretString, Error> {
         let permit = self.permit(client).await?;
+        let breached = self.breached.clone();
         let hash = self.run(permit, move |argon2, memory| {
-            let salt = generate_salt();
-            let output = digest(argon2, &password, &salt, OUTPUT_LEN, memory)?;
-            phc(argon2, &salt, output).map(SecretString::from)
+            // The look-up may wait for the disk, so it is done on this thread as well.
+            let is_breached = breached.map(|breached| breached.contains(&password)).transpose();
+            if is_breached.map_err(NotHashed::Unreadable)? == Some(true) {
+                return Err(NotHashed::Breached);
+            }
+            new_hash(argon2, &password, memory).map_err(NotHashed::Failed)
         });
+        hash.await?.map_err(|error| match error {
+            NotHashed::Breached => {
+                InvalidFields::one(field, "must not be a password that is known from a data breach").into()
+            }
+            NotHashed::Unreadable(error) => Error::Internal(format!("cannot read the breached passwords: {error}")),
+            NotHashed::Failed(error) => internal(error),
+        })
+    }
+
+    /// Hashes the present password of a user again, with the current scheme and parameters.
+    pub(crate) async fn rehash(&self, client: &Client<'_>, password: Password) -> Result<SecretString, Error> {
+        let permit = self.permit(client).await?;
+        let hash = self.run(permit, move |argon2, memory| new_hash(argon2, &password, memory));
         hash.await?.map_err(internal)
     }
 
@@ -172,43 +226,69 @@ impl HashingPool {
         Error::HashingQueueFull(self.refusals.refuse())
     }
 
-    /// Verifies the password against this PHC string. `None` stands for a user who does not exist:
-    /// the password is always wrong, after the same work.
-    pub(crate) async fn verify(
-        &self,
-        permit: Permit,
-        password: Password,
-        hash: Option<SecretString>,
-    ) -> Result<Verdict, Error> {
-        let exists = hash.is_some();
-        let hash = hash.unwrap_or_else(|| SecretString::clone(&self.dummy));
+    /// Verifies the password. If it is refused, this takes as long as the slowest hash among those
+    /// that are [expected](Self::expect).
+    pub(crate) async fn verify(&self, permit: Permit, password: Password, stored: Stored) -> Result<Verdict, Error> {
+        let (hash, exists, is_barred) = match stored {
+            Stored::Nobody => (SecretString::clone(&self.dummy), false, true),
+            Stored::Barred(hash) => (hash, true, true),
+            Stored::User(hash) => (hash, true, false),
+        };
+        let padding = Arc::clone(&self.padding);
         let verified = self.run(permit, move |ours, memory| {
-            let stored = PasswordHash::new(hash.expose_secret())?;
-            let params = Params::try_from(&stored)?;
-            let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
-                return Err(argon2::password_hash::Error::EncodingInvalid);
-            };
-            let costs = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
-            let current = costs(&params) == costs(ours.params());
-            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-            // The comparison takes constant time.
-            Ok(if digest(&argon2, &password, &salt, output.len(), memory)? != output {
-                Verdict::Wrong
-            } else if current {
-                Verdict::Right
+            let start = processor_time();
+            let hash = hash.expose_secret();
+            let (verdict, cost) = if is_imported(hash) {
+                verify_imported(hash, &password, memory)?
             } else {
-                Verdict::RightButOutdated
-            })
+                verify_own(ours, hash, &password, memory)?
+            };
+            padding.observe(cost, processor_time().saturating_sub(start));
+            if is_barred || verdict == Verdict::Wrong {
+                padding.work_since(start);
+            }
+            // An imported hash may need more memory than ours.
+            memory.truncate(ours.params().block_count());
+            memory.shrink_to_fit();
+            Ok::<_, argon2::password_hash::Error>(verdict)
         });
         let verdict = verified.await?.map_err(internal)?;
         Ok(if exists { verdict } else { Verdict::Wrong })
     }
 
+    /// Makes refusals take as long as the slowest of our hashes and of imported hashes of these
+    /// costs. Without any, they take as long as ours.
+    pub(in crate::domain) async fn expect(&self, imported: &[Cost]) -> Result<(), Error> {
+        let mut costs = most_expensive(imported);
+        if !costs.is_empty() {
+            costs.push(cost_of(self.argon2.params()));
+        }
+        for cost in &costs {
+            let cost = *cost;
+            if !self.padding.is_unmeasured(cost) {
+                continue;
+            }
+            let permit = self.permit(&Client::Own).await?;
+            let time = self.run(permit, move |_, memory| {
+                let hash = ImportedHash::random(cost);
+                // The first time includes the cost of new memory.
+                hash.is_of(b"password", memory)?;
+                let start = processor_time();
+                hash.is_of(b"password", memory)?;
+                Ok::<_, argon2::Error>(processor_time().saturating_sub(start))
+            });
+            let time = time.await?.map_err(|error| internal(error.into()))?;
+            self.padding.observe(cost, time);
+        }
+        self.padding.set_present(&costs);
+        Ok(())
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         permit: Permit,
-        work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> Result<T, argon2::password_hash::Error> + Send + 'static,
-    ) -> Result<Result<T, argon2::password_hash::Error>, Error> {
+        work: impl FnOnce(&Argon2<'_>, &mut Vec<Block>) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let argon2 = self.argon2.clone();
         let (answer, answered) = oneshot::channel();
         // The permit moves into the job, because a cancelled call does not stop a running hash.
@@ -227,6 +307,66 @@ impl HashingPool {
         self.threads.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
+}
+
+/// Verifies a password against one of our hashes. Returns its cost as well.
+fn verify_own(
+    ours: &Argon2<'_>,
+    hash: &str,
+    password: &Password,
+    memory: &mut Vec<Block>,
+) -> Result<(Verdict, Cost), argon2::password_hash::Error> {
+    let stored = PasswordHash::new(hash)?;
+    let params = Params::try_from(&stored)?;
+    let (Some(salt), Some(output)) = (stored.salt, stored.hash) else {
+        return Err(argon2::password_hash::Error::EncodingInvalid);
+    };
+    let cost = cost_of(&params);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    // The comparison takes constant time.
+    let verdict = if digest(&argon2, password, &salt, output.len(), memory)? != output {
+        Verdict::Wrong
+    } else if cost == cost_of(ours.params()) {
+        Verdict::Right
+    } else {
+        Verdict::RightButOutdated
+    };
+    Ok((verdict, cost))
+}
+
+/// Does the same with a hash of another system.
+fn verify_imported(
+    hash: &str,
+    password: &Password,
+    memory: &mut Vec<Block>,
+) -> Result<(Verdict, Cost), argon2::password_hash::Error> {
+    let stored =
+        ImportedHash::parse(hash, HashLimits::HIGHEST).map_err(|_| argon2::password_hash::Error::EncodingInvalid)?;
+    let verdict = if stored.is_of(password.as_typed(), memory)? {
+        Verdict::RightButOutdated
+    } else {
+        Verdict::Wrong
+    };
+    Ok((verdict, stored.cost()))
+}
+
+fn cost_of(params: &Params) -> Cost {
+    Cost::Argon2 {
+        memory_kib: params.m_cost(),
+        passes: params.t_cost(),
+        lanes: params.p_cost(),
+    }
+}
+
+/// Hashes a password with a new salt.
+fn new_hash(
+    argon2: &Argon2<'_>,
+    password: &Password,
+    memory: &mut Vec<Block>,
+) -> Result<SecretString, argon2::password_hash::Error> {
+    let salt = generate_salt();
+    let output = digest(argon2, password, &salt, OUTPUT_LEN, memory)?;
+    phc(argon2, &salt, output).map(SecretString::from)
 }
 
 /// Computes a hash, in memory that is kept for the next one.
@@ -314,16 +454,23 @@ mod tests {
     async fn right_and_wrong_passwords_are_distinguished() {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let hash = pool
-            .hash(&Client::Own, password("correct horse"))
+            .hash(&Client::Own, password("correct horse"), "password")
             .await
             .expect("hashed");
-        let verdict = async |text, hash| {
+        let verdict = async |text, stored| {
             let permit = pool.permit(&Client::Own).await.expect("a turn");
-            pool.verify(permit, password(text), hash).await.expect("verified")
+            pool.verify(permit, password(text), stored).await.expect("verified")
         };
-        assert_eq!(verdict("correct horse", Some(hash.clone())).await, Verdict::Right);
-        assert_eq!(verdict("wrong horse", Some(hash)).await, Verdict::Wrong);
-        assert_eq!(verdict("nobody's", None).await, Verdict::Wrong);
+        assert_eq!(
+            verdict("correct horse", Stored::User(hash.clone())).await,
+            Verdict::Right
+        );
+        assert_eq!(
+            verdict("correct horse", Stored::Barred(hash.clone())).await,
+            Verdict::Right
+        );
+        assert_eq!(verdict("wrong horse", Stored::User(hash)).await, Verdict::Wrong);
+        assert_eq!(verdict("nobody's", Stored::Nobody).await, Verdict::Wrong);
     }
 
     #[tokio::test]
@@ -348,7 +495,7 @@ mod tests {
         let permit = pool.permit(&Client::Own).await.expect("a turn");
         let panicked = pool.run::<()>(permit, |_, _| panic!("on purpose")).await;
         assert!(matches!(panicked, Err(Error::Internal(_))));
-        pool.hash(&Client::Own, password("correct horse"))
+        pool.hash(&Client::Own, password("correct horse"), "password")
             .await
             .expect("the only thread goes on");
     }
@@ -357,13 +504,69 @@ mod tests {
     async fn a_hash_with_other_parameters_is_outdated() {
         let old = HashingPool::new(CHEAP).expect("good settings");
         let new = HashingPool::new(HashingSettings { passes: 2, ..CHEAP }).expect("good settings");
-        let hash = old.hash(&Client::Own, password("correct horse")).await.expect("hashed");
+        let hash = old
+            .hash(&Client::Own, password("correct horse"), "password")
+            .await
+            .expect("hashed");
         let permit = new.permit(&Client::Own).await.expect("a turn");
         let verdict = new
-            .verify(permit, password("correct horse"), Some(hash))
+            .verify(permit, password("correct horse"), Stored::User(hash))
             .await
             .expect("verified");
         assert_eq!(verdict, Verdict::RightButOutdated);
+    }
+
+    #[tokio::test]
+    async fn an_imported_hash_is_verified_and_then_outdated() {
+        // Made by Django:
+        // `PBKDF2PasswordHasher().encode("zażółć gęślą jaźń", "saltsaltsalt", iterations=10000)`
+        let hash = "pbkdf2_sha256$10000$saltsaltsalt$B7SMkouvDBcKdr1WfPyn+2JGT+RjJTqm0g/VaV97lcs=";
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let verdict = async |text, hash: &str| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            let stored = Stored::User(SecretString::from(hash));
+            pool.verify(permit, password(text), stored).await
+        };
+        let right = verdict("zażółć gęślą jaźń", hash).await.expect("verified");
+        assert_eq!(right, Verdict::RightButOutdated);
+        let wrong = verdict("correct horse", hash).await.expect("verified");
+        assert_eq!(wrong, Verdict::Wrong);
+        // A corrupt row is an error, and its hash does not get into the log.
+        let error = verdict("correct horse", &hash[..60]).await.expect_err("corrupt");
+        assert!(!error.to_string().contains("salt"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn refusals_take_as_long_as_the_slowest_expected_hash() {
+        const SLOW: Cost = Cost::Bcrypt { cost: 10 };
+        let pool = HashingPool::new(CHEAP).expect("good settings");
+        let hash = pool.hash(&Client::Own, password("correct horse"), "password");
+        let hash = hash.await.expect("hashed");
+        let time = async |text, stored| {
+            let permit = pool.permit(&Client::Own).await.expect("a turn");
+            let start = Instant::now();
+            pool.verify(permit, password(text), stored).await.expect("verified");
+            start.elapsed()
+        };
+        pool.expect(&[SLOW, Cost::Bcrypt { cost: 4 }]).await.expect("measured");
+        let mut memory = Vec::new();
+        let start = processor_time();
+        ImportedHash::random(SLOW)
+            .is_of(b"password", &mut memory)
+            .expect("hashed");
+        let slow = (processor_time() - start).mul_f64(0.6);
+        // Time on a busy machine passes more quickly than its processors work, never more slowly.
+        assert!(time("wrong horse", Stored::User(hash.clone())).await > slow);
+        assert!(time("wrong horse", Stored::Nobody).await > slow);
+        assert!(time("correct horse", Stored::Barred(hash.clone())).await > slow);
+        // Without imported hashes, nothing is padded.
+        pool.expect(&[]).await.expect("nothing to measure");
+        let (mut shortest, mut tries) = (Duration::MAX, 0);
+        while shortest > slow && tries < 20 {
+            shortest = shortest.min(time("wrong horse", Stored::User(hash.clone())).await);
+            tries += 1;
+        }
+        assert!(shortest < slow, "{shortest:?}");
     }
 
     #[tokio::test]
@@ -371,16 +574,16 @@ mod tests {
         let pool = HashingPool::new(CHEAP).expect("good settings");
         let (end, ended) = mpsc::channel::<()>();
         let permit = async || pool.permit(&Client::Own).await.expect("a turn");
-        let mut running = Box::pin(pool.run(permit().await, move |_, _| Ok(ended.recv().is_err())));
+        let mut running = Box::pin(pool.run(permit().await, move |_, _| ended.recv().is_err()));
         let (hashed, mut has_hashed) = oneshot::channel();
-        let hash = pool.run(permit().await, move |_, _| Ok(hashed.send(())));
+        let hash = pool.run(permit().await, move |_, _| hashed.send(()));
         // Both jobs have been sent to the thread now.
         assert!(futures_util::poll!(&mut running).is_pending());
         assert!(tokio::time::timeout(Duration::ZERO, hash).await.is_err());
         drop(end);
-        running.await.expect("no panic").expect("ended");
+        assert!(running.await.expect("no panic"));
         // The thread and both places are free for the next hash.
-        pool.hash(&Client::Own, password("correct horse"))
+        pool.hash(&Client::Own, password("correct horse"), "password")
             .await
             .expect("hashed");
         assert!(has_hashed.try_recv().is_err());
@@ -394,21 +597,21 @@ mod tests {
         let running = tokio::spawn({
             let pool = pool.clone();
             let permit = pool.permit(&Client::Own).await.expect("a turn");
-            async move { pool.run(permit, move |_, _| Ok(ended.recv().is_err())).await }
+            async move { pool.run(permit, move |_, _| ended.recv().is_err()).await }
         });
         let waiting = tokio::spawn({
             let pool = pool.clone();
-            async move { pool.hash(&Client::Own, password("correct horse")).await }
+            async move { pool.hash(&Client::Own, password("correct horse"), "password").await }
         });
         while pool.queue.free_places() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(matches!(
-            pool.hash(&Client::Own, password("correct horse")).await,
+            pool.hash(&Client::Own, password("correct horse"), "password").await,
             Err(Error::HashingQueueFull(_))
         ));
         drop(end);
-        running.await.expect("joined").expect("no panic").expect("ended");
+        assert!(running.await.expect("joined").expect("no panic"));
         waiting.await.expect("joined").expect("hashed once there was a worker");
     }
 }

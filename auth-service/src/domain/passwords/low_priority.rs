@@ -74,7 +74,7 @@ impl LowPriorityThread {
 }
 
 /// Returns the processor time that this thread has had so far.
-fn processor_time() -> Duration {
+pub(super) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

@@ -5,11 +5,15 @@
 //! transaction.
 
 pub(super) mod attempts;
+pub(super) mod breached;
 pub(super) mod changes;
 mod charges;
 pub(super) mod common;
 pub(super) mod hashing;
+pub(super) mod imported;
 mod low_priority;
+mod padding;
 pub(super) mod password;
+pub(super) mod present_costs;
 pub(super) mod queue;
 pub(super) mod reset;

@@ -21,7 +21,11 @@ const MAX_BYTES: usize = 512;
 
 /// A password as it is hashed: in NFKC, so that it is the same from every keyboard.
 #[derive(Clone, Debug)]
-pub(crate) struct Password(SecretString);
+pub(crate) struct Password {
+    text: SecretString,
+    /// The text as it was typed, if it differs.
+    typed: Option<SecretString>,
+}
 
 /// The error for a text that cannot be a password. The message completes "the field ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,13 +58,17 @@ impl Password {
         if text.chars().any(char::is_control) {
             return Err(InvalidPassword("must not contain control characters".into()));
         }
-        Ok(Self(SecretString::from(text.nfkc().collect::<String>())))
+        let normal = text.nfkc().collect::<String>();
+        Ok(Self {
+            typed: (normal != text).then(|| SecretString::from(text)),
+            text: SecretString::from(normal),
+        })
     }
 
     /// Checks a password that is being set. It must also be long enough, and not a common one.
     pub(crate) fn chosen(text: &str, rules: PasswordRules) -> Result<Self, InvalidPassword> {
         let password = Self::presented(text)?;
-        let len = password.0.expose_secret().chars().count();
+        let len = password.text.expose_secret().chars().count();
         let min_len = rules.min_len;
         // The length is also checked before normalization, because one character can become many
         // that the user did not choose.
@@ -68,7 +76,7 @@ impl Password {
             let text = format!("must be {min_len} to {MAX_LEN} characters");
             return Err(InvalidPassword(text.into()));
         }
-        if is_common(password.0.expose_secret()) {
+        if is_common(password.text.expose_secret()) {
             return Err(InvalidPassword("must not be one of the most common passwords".into()));
         }
         Ok(password)
@@ -88,7 +96,7 @@ impl Password {
     /// Returns the key that the password would have as a login or an address, without the white
     /// space around it.
     fn key(&self) -> String {
-        identifier_key(self.0.expose_secret().trim())
+        identifier_key(self.text.expose_secret().trim())
     }
 
     /// Returns whether both are the same password.
@@ -97,7 +105,13 @@ impl Password {
     }
 
     pub(in crate::domain) fn as_bytes(&self) -> &[u8] {
-        self.0.expose_secret().as_bytes()
+        self.text.expose_secret().as_bytes()
+    }
+
+    /// Returns the password as it was typed, which is how systems hash it that do not normalize.
+    pub(in crate::domain) fn as_typed(&self) -> &[u8] {
+        let typed = self.typed.as_ref().unwrap_or(&self.text);
+        typed.expose_secret().as_bytes()
     }
 }
 

@@ -64,7 +64,10 @@ impl Accounts {
             name: &key,
         };
         self.hashing.ensure_room(&client)?;
-        let hash = self.hashing.hash(&client, reset.new_password.clone()).await?;
+        let hash = self
+            .hashing
+            .hash(&client, reset.new_password.clone(), "new_password")
+            .await?;
         let mails = &self.mails;
         mails.time.refresh().await?;
         let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {

@@ -12,7 +12,7 @@ use crate::{
         error::Error,
         guests::rules::Guests,
         mail::outbox::Mails,
-        passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
+        passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules, present_costs::PresentCosts},
         sessions::lifecycle::Sessions,
     },
     model::{ReservedRole, User},
@@ -25,6 +25,7 @@ pub(crate) struct Accounts {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) hashing: HashingPool,
+    pub(crate) present_costs: PresentCosts,
     pub(crate) sessions: Sessions,
     /// Loader of users and what they hold.
     pub(crate) profiles: Loader<UserId, UserWithHoldings>,

@@ -70,7 +70,10 @@ impl Accounts {
             ensure_may_give_roles(&mut conn, context, &roles).await?;
             drop(conn);
             let client = context.user_id().map_or(Client::Own, Client::Recognized);
-            let hash = self.hashing.hash(&client, new.registration.password.clone()).await?;
+            let hash = self
+                .hashing
+                .hash(&client, new.registration.password.clone(), "password")
+                .await?;
             write_tx!(self.db, |tx| {
                 let now = self.clock.now();
                 let password = NewPassword {

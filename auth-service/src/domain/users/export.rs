@@ -289,6 +289,11 @@ mod tests {
             "guest_credentials",
             "it is an HMAC of a secret that only the guest's device has, and times that sessions show as well",
         ),
+        (
+            "imported_passwords",
+            "it says only how the password was hashed elsewhere, until the next login",
+        ),
+        ("user_imports", "it is about no user"),
         ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),
         ("email_requirement", "it is about no user"),

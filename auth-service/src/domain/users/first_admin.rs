@@ -19,7 +19,7 @@ use crate::{
         error::Error,
         feed::CHANNEL,
         passwords::{
-            hashing::{HashingPool, Verdict},
+            hashing::{HashingPool, Stored, Verdict},
             password::{Password, PasswordRules},
             queue::Client,
         },
@@ -122,7 +122,9 @@ async fn is_password_of(user: &User, settings: &AuthSettings, password: &SecretS
     let pool = tokio::task::spawn_blocking(move || HashingPool::new(settings)).await;
     let pool = pool.map_err(StartError::failed)?.map_err(StartError::failed)?;
     let permit = pool.permit(&Client::Own).await.map_err(StartError::failed)?;
-    let verdict = pool.verify(permit, password, Some(user.password_hash.clone())).await;
+    let verdict = pool
+        .verify(permit, password, Stored::User(user.password_hash.clone()))
+        .await;
     Ok(verdict.map_err(StartError::failed)? != Verdict::Wrong)
 }
 
@@ -158,7 +160,9 @@ pub(crate) async fn create_admin(
     password: Password,
 ) -> Result<UserId, Error> {
     let registration = admin(login, email, password);
-    let hash = hashing.hash(&Client::Own, registration.password.clone()).await?;
+    let hash = hashing
+        .hash(&Client::Own, registration.password.clone(), "password")
+        .await?;
     write_tx!(db, |tx| make(
         tx,
         &RequestContext::command_line(),
@@ -199,8 +203,16 @@ async fn make_first(
         ));
     }
     let registration = admin(login, email, password);
-    let hash = hashing.hash(&Client::Own, registration.password.clone()).await;
-    let hash = hash.map_err(|error| failed(&error))?;
+    let hash = hashing
+        .hash(&Client::Own, registration.password.clone(), "password")
+        .await;
+    let hash = hash.map_err(|error| match error {
+        // All other fields were checked above.
+        Error::Fields(_) => StartError::setting(
+            "the password of the first administrator must not be one that is known from a data breach",
+        ),
+        error => failed(&error),
+    })?;
     let made: Result<bool, Error> = write_tx!(db, |tx| {
         store::role_lock(tx, ReservedRole::Superuser).await?;
         if store::users_with_role_exist(tx, ReservedRole::Superuser).await? {

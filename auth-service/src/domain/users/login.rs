@@ -14,7 +14,7 @@ use crate::{
         passwords::{
             attempts::{Attempt, Guess},
             changes::{ensure_fit, replace_at_login},
-            hashing::Verdict,
+            hashing::{Stored, Verdict},
             password::Password,
             queue::Client,
         },
@@ -225,8 +225,9 @@ impl Accounts {
     ) -> Result<Hashes, Error> {
         if let Some(new) = new_password {
             ensure_fit(&new, found, "new_password")?;
+            let client = Client::Recognized(found.id);
             return Ok(Hashes {
-                new: Some(self.hashing.hash(&Client::Recognized(found.id), new).await?),
+                new: Some(self.hashing.hash(&client, new, "new_password").await?),
                 rehash: None,
             });
         }
@@ -234,7 +235,7 @@ impl Accounts {
             return Err(Error::PasswordChangeRequired);
         }
         let rehash = match verdict {
-            Verdict::RightButOutdated => match self.hashing.hash(&Client::Recognized(found.id), password).await {
+            Verdict::RightButOutdated => match self.hashing.rehash(&Client::Recognized(found.id), password).await {
                 // The next login tries again.
                 Err(Error::HashingQueueFull(_)) => None,
                 hash => Some(hash?),
@@ -289,11 +290,19 @@ impl Accounts {
         found: Option<&User>,
         password: Password,
     ) -> Result<(Verdict, Attempt), Error> {
+        self.present_costs.refresh().await?;
         let guess = self.attempts.check_wait(context, guess).await?;
         let permit = self.hashing.permit(client).await?;
         let attempt = self.attempts.count(guess).await?;
-        let hash = found.map(|user| user.password_hash.clone());
-        Ok((self.hashing.verify(permit, password, hash).await?, attempt))
+        let stored = found.map_or(Stored::Nobody, |user| {
+            let hash = user.password_hash.clone();
+            if user.is_active {
+                Stored::User(hash)
+            } else {
+                Stored::Barred(hash)
+            }
+        });
+        Ok((self.hashing.verify(permit, password, stored).await?, attempt))
     }
 
     /// Records a failed login in the audit log, in a transaction that is the same for every

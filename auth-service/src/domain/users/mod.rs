@@ -7,6 +7,7 @@ pub(super) mod administration;
 pub(super) mod deletion;
 pub(super) mod export;
 pub(super) mod first_admin;
+pub(super) mod import;
 pub(super) mod invitations;
 pub(super) mod login;
 pub(super) mod names;

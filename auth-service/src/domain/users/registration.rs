@@ -98,7 +98,10 @@ impl Accounts {
             bucket: context.origin.bucket,
             name: registration.login.folded(),
         };
-        let hash = self.hashing.hash(&client, registration.password.clone()).await?;
+        let hash = self
+            .hashing
+            .hash(&client, registration.password.clone(), "password")
+            .await?;
         let now = self.clock.now();
         if self.mails.is_configured() {
             self.mails.time.refresh().await?;

@@ -1,0 +1,2 @@
+DROP TABLE user_imports;
+DROP TABLE imported_passwords;
