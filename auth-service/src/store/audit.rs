@@ -38,6 +38,7 @@ struct AuditRow {
 
 impl From<AuditEntry> for AuditRow {
     fn from(entry: AuditEntry) -> Self {
+        let details = details_text(&entry);
         Self {
             id: entry.id,
             event_time: entry.event_time,
@@ -52,7 +53,7 @@ impl From<AuditEntry> for AuditRow {
             ip_address: entry.ip_address,
             user_agent: entry.user_agent,
             request_id: entry.request_id,
-            details: serde_json::to_string(&entry.details).expect("texts are JSON"),
+            details,
         }
     }
 }
@@ -83,6 +84,11 @@ impl TryFrom<AuditRow> for AuditEntry {
             details,
         })
     }
+}
+
+/// Returns the details of an entry as a JSON object.
+pub(super) fn details_text(entry: &AuditEntry) -> String {
+    serde_json::to_string(&entry.details).expect("texts are JSON")
 }
 
 /// Inserts an entry.

@@ -155,6 +155,19 @@ fn calls_read_few_rows_of_large_tables() {
                 5
             )
             .await);
+            assert_reads!(tx, 2, "users_lock_together", |n| {
+                users_lock_together(tx, &[user(1000 * n), user(1000 * n + 1)]).await
+            });
+            assert_reads!(tx, 8, "users_record_logins", |n| {
+                let room = SessionRoom {
+                    max_unended: 20,
+                    max_ended: 500,
+                    devices: &[],
+                };
+                let ids = [user(1000 * n + 2), user(1000 * n + 3)];
+                let recorded = users_record_logins(tx, &ids, room, now).await;
+                recorded.inspect(|users| assert_eq!(users.len(), 2, "in run {n}"))
+            });
             let newest = AuditFilter::default();
             assert_reads!(tx, 51, "audit_list", |_n| audit_list(tx, &page(None), &newest).await);
             let after = Some(Position {
