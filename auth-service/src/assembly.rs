@@ -12,8 +12,8 @@ use crate::{
     config::AuthSettings,
     domain::{
         Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, GuestCredentials, Guests,
-        HashingPool, Issuer, KeyRing, KnownDevices, Mails, PresentCosts, Rbac, RefreshTokens, ServiceAccounts,
-        Sessions, TokenUseWriter,
+        HashingPool, Issuer, KeyRing, KnownDevices, Mails, PlainLoginWriter, PresentCosts, Rbac, RefreshTokens,
+        ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -152,6 +152,12 @@ impl Assembly<'_> {
     }
 
     fn sessions(&self, devices: KnownDevices, mails: Mails) -> Sessions {
+        let plain_logins = PlainLoginWriter {
+            db: self.db.clone(),
+            clock: self.clock.clone(),
+            lifetimes: self.settings.lifetimes(),
+            max_per_user: devices.max_per_user,
+        };
         Sessions {
             db: self.db.clone(),
             clock: self.clock.clone(),
@@ -172,6 +178,7 @@ impl Assembly<'_> {
                 store::sessions_with_holdings(conn, ids).boxed()
             }),
             token_uses: GroupCommit::new(&self.db, "token_uses", TokenUseWriter(self.db.clone())),
+            plain_logins: GroupCommit::new(&self.db, "plain_logins", plain_logins),
         }
     }
 }

@@ -60,6 +60,11 @@ class Postgres:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         subprocess.run([self.binaries / "psql", *where, "-q", "-d", name, "-c", statement], check=True)
 
+    def value(self, name, query):
+        """Returns the single value that a query on a database returns, as text."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        return subprocess.run([self.binaries / "psql", *where, "-At", "-d", name, "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+
     def end(self):
         """Stops the server and deletes its data."""
         self.process.stdin.close()

@@ -98,6 +98,38 @@ class Client(threading.Thread):
         self.call("GET", "/v1/leaderboard?limit=5")
 
 
+class Rivals(threading.Thread):
+    """Two players who play each other. Each of them rotates the tokens between two games."""
+
+    def __init__(self, deployment, number, games):
+        super().__init__(daemon=True)
+        self.players = [Client(deployment, 2 * number + side, None) for side in range(2)]
+        self.games = games
+        self.acknowledged = []
+        self.failure = None
+
+    def run(self):
+        try:
+            for number in range(self.games):
+                self.play(*(self.players if number % 2 else reversed(self.players)), is_resigned=number % 3 == 0)
+                for player in self.players:
+                    player.rotate()
+        except Exception as error:  # raised by the thread that joins this one
+            self.failure = error
+
+    def play(self, x, o, is_resigned):
+        game = x.call("POST", "/v1/games", {"opponent": "OPPONENT_PLAYER", "mark": "MARK_X", "requestId": str(uuid.uuid4())})["game"]
+        path = f"/v1/games/{game['gameId']}"
+        game = o.call("POST", f"{path}:join", {})["game"]
+        moves = [0, 3, 1, 4] if is_resigned else [0, 3, 1, 4, 2]
+        for number, cell in enumerate(moves):
+            game = (o if number % 2 else x).call("POST", f"{path}:move", {"cell": cell, "expectedVersion": game["version"]})["game"]
+        if is_resigned:
+            game = o.call("POST", f"{path}:resign", {})["game"]
+        assert (game["state"], game["winnerUserId"]) == ("GAME_STATE_WON", game["xUserId"])
+        self.acknowledged.append((game["gameId"], moves))
+
+
 class Watcher(threading.Thread):
     """Watcher of a game until it is over. Calls again when a stream ends."""
 
@@ -149,18 +181,35 @@ def load(deployment, clients=4, watchers=2):
     for each in watching:
         assert each.failure is None
     for player in players:
-        finished = []
-        page = {"nextPageToken": ""}
-        while True:
-            page = player.call("GET", f"/v1/finished-games?pageSize=100&pageToken={page['nextPageToken']}")
-            finished += [game["gameId"] for game in page["games"]]
-            if not page["nextPageToken"]:
-                break
+        finished = [game["gameId"] for game in history(player)]
         assert len(set(finished)) == len(finished) == player.games
+    has_no_drift(deployment)
+
+
+def history(player):
+    """Returns the finished games of a player."""
+    finished = []
+    page = {"nextPageToken": ""}
+    while True:
+        page = player.call("GET", f"/v1/finished-games?pageSize=100&pageToken={page['nextPageToken']}")
+        finished += page["games"]
+        if not page["nextPageToken"]:
+            return finished
+
+
+def has_no_drift(deployment):
+    """Checks that the leaderboard agrees with the history."""
     checked = subprocess.run(
         [PROGRAMS / "game-service", "recompute-leaderboard", "--check", "--database-url", deployment.urls["game-service"]], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def total(replicas, name, **labels):
+    """Returns the sum of a metric over these replicas."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    lines = [line for each in replicas for line in httpx.get(f"http://{each.http}/metrics").text.splitlines()]
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and all(each in line for each in wanted))
 
 
 def test_no_call_fails_during_a_rolling_restart_and_a_key_rotation(deployment, record_property):
@@ -241,6 +290,33 @@ def test_killing_a_replica_loses_no_call(deployment):
             before = [each.calls for each in players]
             until(lambda before=before: all(each.failure or each.calls > calls + 10 for each, calls in zip(players, before, strict=True)), "the other serves")
             replica.start()
+
+
+def test_mixed_groups_of_two_replicas_keep_the_rules(deployment, postgres):
+    """Moves, joins, new games, ends and rotations of many players at once, at two replicas of each service."""
+    games = 12
+    rivals = [Rivals(deployment, number, games) for number in range(12)]
+    for each in rivals:
+        each.start()
+    for each in rivals:
+        each.join(120)
+        assert each.failure is None, each.failure
+        assert not each.is_alive()
+    for each in rivals:
+        for player in each.players:
+            # Every acknowledged move is there, once, in the history of both.
+            finished = {game["gameId"]: [move.get("cell", 0) for move in game["moves"]] for game in history(player)}
+            assert finished == dict(each.acknowledged)
+            assert len(each.acknowledged) == games
+    has_no_drift(deployment)
+    for replicas, kind in [(deployment.game, "creations"), (deployment.auth, "token_uses"), (deployment.game, "changes")]:
+        writes, groups = (total(replicas, name, kind=kind) for name in ["db_group_commit_writes_total", "db_group_commits_total"])
+        print(f"{kind}: {writes:.0f} writes in {groups:.0f} transactions")
+    assert writes > groups > 0, "no two changes were written together"
+    deployment.stop()
+    # PostgreSQL counts when the connections end.
+    for name in ["auth", "game"]:
+        assert postgres.value(name, f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'") == "0"
 
 
 def test_a_logout_at_one_replica_applies_at_the_others(deployment):

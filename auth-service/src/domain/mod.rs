@@ -62,6 +62,7 @@ pub(crate) use self::{
         lifecycle::Sessions,
         lifetimes::{SessionLifetimes, TokenPair},
         lost_revocations::LostRevocations,
+        plain_logins::PlainLoginWriter,
         restore::after_restore,
         token_uses::TokenUseWriter,
     },

@@ -1,7 +1,13 @@
 //! Queries on `audit_events`.
 
-use base::{clock::Timestamp, ids::UserId, page::PageRequest};
-use db::prelude::*;
+use base::{
+    clock::Timestamp,
+    ids::UserId,
+    page::{PageRequest, Position},
+    sql_types,
+};
+use db::{prelude::*, prepared};
+use diesel::sql_types::BigInt;
 
 use super::{columns::CorruptRow, schema::audit_events};
 use crate::{
@@ -32,6 +38,7 @@ struct AuditRow {
 
 impl From<AuditEntry> for AuditRow {
     fn from(entry: AuditEntry) -> Self {
+        let details = details_text(&entry);
         Self {
             id: entry.id,
             event_time: entry.event_time,
@@ -46,7 +53,7 @@ impl From<AuditEntry> for AuditRow {
             ip_address: entry.ip_address,
             user_agent: entry.user_agent,
             request_id: entry.request_id,
-            details: serde_json::to_string(&entry.details).expect("texts are JSON"),
+            details,
         }
     }
 }
@@ -77,6 +84,11 @@ impl TryFrom<AuditRow> for AuditEntry {
             details,
         })
     }
+}
+
+/// Returns the details of an entry as a JSON object.
+pub(super) fn details_text(entry: &AuditEntry) -> String {
+    serde_json::to_string(&entry.details).expect("texts are JSON")
 }
 
 /// Inserts an entry.
@@ -140,30 +152,53 @@ pub(crate) async fn audit_list(
     Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
 }
 
-/// Deletes at most `limit` entries from before this time, oldest first. Returns the time of the
-/// last one, or `None` if there are none. The scan of the index starts at `from`, so that it does
-/// not pass again over the index entries of what was deleted before.
+/// Deletes at most `limit` entries from before this time, oldest first. Returns the last one, or
+/// `None` if there are none.
+///
+/// Both statements scan one range of the index by time. It begins at the last entry of the batch
+/// before, so that the scan does not pass again over the index entries of what was deleted. To look
+/// each entry up by its id would cost a page more for each level of that index. Rows are compared
+/// as a whole, because any number of entries can have the same time. The times alone are compared
+/// for the planner of PostgreSQL, which expects a range of times to be short.
 pub(crate) async fn audit_delete_before(
     conn: &mut Conn,
-    from: Timestamp,
+    after: Option<Position<AuditEventKind>>,
     before: Timestamp,
     limit: i64,
-) -> db::Result<Option<Timestamp>> {
-    let old: Vec<(AuditEventId, Timestamp)> = query!(conn, |c| audit_events::table
-        .filter(audit_events::event_time.ge(from))
-        .filter(audit_events::event_time.lt(before))
-        .order((audit_events::event_time, audit_events::id))
-        .limit(limit)
-        .select((audit_events::id, audit_events::event_time))
-        .load(c)
-        .await)?;
-    let Some((_, last)) = old.last() else {
+) -> db::Result<Option<Position<AuditEventKind>>> {
+    let after = after.unwrap_or(Position {
+        time: Timestamp::EPOCH,
+        id: AuditEventId::from_uuid(uuid::Uuid::nil()),
+    });
+    let last = prepared::<(sql_types::Timestamp, sql_types::Uuid)>(
+        "SELECT event_time, id FROM audit_events WHERE (event_time, id) > (",
+    )
+    .bind::<sql_types::Timestamp, _>(after.time)
+    .text(", ")
+    .bind::<sql_types::Uuid, _>(after.id)
+    .text(") AND event_time < ")
+    .bind::<sql_types::Timestamp, _>(before)
+    .text(" ORDER BY event_time, id LIMIT ")
+    .bind::<BigInt, _>(limit);
+    let old: Vec<(Timestamp, AuditEventId)> = query!(conn, |c| last.load(c).await)?;
+    let Some((time, id)) = old.last().copied() else {
         return Ok(None);
     };
-    let ids: Vec<AuditEventId> = old.iter().map(|(id, _)| *id).collect();
-    let delete = diesel::delete(audit_events::table.filter(audit_events::id.eq_any(ids)));
+    let delete = prepared::<()>("DELETE FROM audit_events WHERE event_time BETWEEN ")
+        .bind::<sql_types::Timestamp, _>(after.time)
+        .text(" AND ")
+        .bind::<sql_types::Timestamp, _>(time)
+        .text(" AND (event_time, id) > (")
+        .bind::<sql_types::Timestamp, _>(after.time)
+        .text(", ")
+        .bind::<sql_types::Uuid, _>(after.id)
+        .text(") AND (event_time, id) <= (")
+        .bind::<sql_types::Timestamp, _>(time)
+        .text(", ")
+        .bind::<sql_types::Uuid, _>(id)
+        .text(")");
     query!(conn, |c| delete.execute(c).await)?;
-    Ok(Some(*last))
+    Ok(Some(Position { time, id }))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::model::{Holdings, Session, TokenHoldings, User};
 const SEPARATOR: char = ',';
 
 /// A list as one text; `None` if it is empty.
-type List = Prepared<Nullable<Text>, db::Sql>;
+pub(super) type List = Prepared<Nullable<Text>, db::Sql>;
 
 /// Selects the roles of the user whose id is in this column.
 macro_rules! roles_of {
@@ -43,7 +43,7 @@ macro_rules! direct_of {
 }
 
 /// Selects the roles of the user in the current row of `users`.
-fn roles() -> List {
+pub(super) fn roles() -> List {
     roles_of!("users.id")
 }
 
@@ -60,7 +60,7 @@ fn by_role() -> List {
 }
 
 /// Selects the permissions that are granted to that user directly.
-fn direct() -> List {
+pub(super) fn direct() -> List {
     direct_of!("users.id")
 }
 
@@ -146,7 +146,7 @@ pub(crate) async fn sessions_with_holdings(
     parsed.collect()
 }
 
-fn parse_token_holdings(roles: Option<&str>, direct: Option<&str>) -> TokenHoldings {
+pub(super) fn parse_token_holdings(roles: Option<&str>, direct: Option<&str>) -> TokenHoldings {
     TokenHoldings {
         roles: sorted(roles),
         direct: sorted(direct),

@@ -9,6 +9,7 @@ mod email;
 mod export;
 mod feed;
 mod grant;
+mod groups;
 mod guest;
 mod holding;
 mod mail;
@@ -54,6 +55,10 @@ pub(crate) use self::{
         role_lock_by_code_name, role_permission_insert, role_permission_names, role_permissions_count,
         role_permissions_delete, roles_with_permissions, user_holdings_delete, user_permission_grant,
         user_permission_revoke, user_role_assign, user_role_unassign, users_with_permissions, users_with_role,
+    },
+    groups::{
+        SessionRoom, audit_insert_together, sessions_insert_together, throttles_record_successes, users_lock_together,
+        users_record_logins,
     },
     guest::{
         guest_credential, guest_credential_delete, guest_credential_insert, guest_credential_renew, guest_postpone,

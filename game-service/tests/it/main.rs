@@ -6,6 +6,7 @@ mod contract;
 mod crashes;
 mod ends;
 mod full_disk;
+mod groups;
 mod guests;
 mod history;
 mod interleavings;

@@ -79,13 +79,18 @@ impl AuditEvent {
 
     /// Writes the event in the transaction of the action.
     pub(crate) async fn record(self, tx: &mut Conn, context: &RequestContext, now: Timestamp) -> db::Result<()> {
+        store::audit_insert(tx, self.entry(context, now)).await
+    }
+
+    /// Returns the entry of the event, for a transaction that writes several.
+    pub(in crate::domain) fn entry(self, context: &RequestContext, now: Timestamp) -> AuditEntry {
         let client_id = match &context.actor {
             Actor::Anonymous => "",
             Actor::Principal(principal) => principal.client_id(),
             Actor::CommandLine => "command-line",
             Actor::Itself => "auth-service",
         };
-        let entry = AuditEntry {
+        AuditEntry {
             id: AuditEventId::generate(),
             event_time: now,
             action: self.action.to_owned(),
@@ -107,8 +112,7 @@ impl AuditEvent {
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
-        };
-        store::audit_insert(tx, entry).await
+        }
     }
 }
 

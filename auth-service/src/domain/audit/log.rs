@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     ids::UserId,
     page::{PageRequest, Position},
 };
@@ -58,7 +58,7 @@ impl AuditLog {
         let Some(retention) = self.retention else {
             return Ok(());
         };
-        let mut from = Timestamp::EPOCH;
+        let mut after = None;
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {
                 return Ok(());
@@ -66,7 +66,7 @@ impl AuditLog {
             let before = settled.past().minus(retention);
             let deleted: Result<_, Error> = write_tx!(self.db, |tx| Ok(store::audit_delete_before(
                 tx,
-                from,
+                after,
                 before,
                 PURGE_BATCH
             )
@@ -74,7 +74,7 @@ impl AuditLog {
             let Some(last) = deleted? else {
                 return Ok(());
             };
-            from = last;
+            after = Some(last);
             // With a fast disk, the queries never suspend this task. Yielding lets others run
             // between batches.
             tokio::task::yield_now().await;

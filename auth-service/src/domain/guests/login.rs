@@ -1,5 +1,7 @@
 //! Login of guests, who present the credential that their device keeps.
 
+use std::collections::BTreeMap;
+
 use db::write_tx;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -11,9 +13,11 @@ use crate::{
         feed,
         guests::credential::{CredentialVerdict, PresentedCredential},
         request_context::RequestContext,
+        sessions::plain_logins::PlainLogin,
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, login::LoggedIn},
     },
+    ids::DeviceId,
     model::User,
     store,
 };
@@ -54,6 +58,25 @@ impl Accounts {
         };
         let sessions = self.sessions.for_audience(&login.audience).await?;
         let device = self.sessions.devices.known_device(&user, &login.device_token).await?;
+        if verdict == CredentialVerdict::Right {
+            let login = PlainLogin {
+                verified: user.clone(),
+                context: context.clone(),
+                device: device.unwrap_or_else(DeviceId::generate),
+                event: AuditEvent::new(ACTION)
+                    .user(user.id)
+                    .detail("method", "guest_credential"),
+                settled: BTreeMap::new(),
+            };
+            if let Some((user, begun)) = sessions.begin_plain(login).await? {
+                counts::guest("logged_in");
+                return Ok(LoggedIn {
+                    user,
+                    tokens: begun.tokens,
+                    device_token: begun.device_token,
+                });
+            }
+        }
         let logged_in: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
             // The account may have been upgraded meanwhile, which replaces the password.
             let recorded = store::user_record_login(tx, &user, self.clock.now()).await?;

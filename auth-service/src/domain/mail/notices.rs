@@ -48,6 +48,12 @@ pub(in crate::domain) enum Notice<'a> {
 }
 
 impl Mails {
+    /// Returns whether notices can be mailed to the user. An address that is taken belongs to
+    /// another user.
+    pub(in crate::domain) fn can_notify(&self, user: &User) -> bool {
+        !user.email_is_taken && self.reaches(&user.email)
+    }
+
     /// Writes a notice to the user in the transaction of its cause. Does nothing if the address
     /// cannot be reached, or has got too many notices of this kind.
     pub(in crate::domain) async fn post_notice(
@@ -58,8 +64,7 @@ impl Mails {
         notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        // The address belongs to another user.
-        if user.email_is_taken || !self.reaches(&user.email) {
+        if !self.can_notify(user) {
             return Ok(());
         }
         let letter = notice.letter(context, user, now);

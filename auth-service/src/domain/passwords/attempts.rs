@@ -20,7 +20,7 @@
 //! OWASP Authentication Cheat Sheet, "Login Throttling"; NIST SP 800-63B, section 3.2.2.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -320,6 +320,16 @@ impl Attempts {
             store::throttle_delete(tx, &counter.key).await?;
         }
         Ok(())
+    }
+
+    /// Returns what [`succeeded`](Self::succeeded) changes, for a transaction of several logins:
+    /// the number of failures to take back under each key, or zero if the key is cleared.
+    pub(in crate::domain) fn success(attempt: &Attempt) -> BTreeMap<Vec<u8>, i64> {
+        let taken_back = |counter: &Counter| i64::from(counter.scope == Scope::Address);
+        let counters = attempt.counters.iter();
+        counters
+            .map(|counter| (counter.key.clone(), taken_back(counter)))
+            .collect()
     }
 
     /// Does the same as [`succeeded`](Self::succeeded) in its own transaction, for a call that

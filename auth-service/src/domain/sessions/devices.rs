@@ -7,15 +7,12 @@ use crate::{
     domain::{
         feed::Change,
         request_context::RequestContext,
-        sessions::{ends::end, lifecycle::Sessions},
+        sessions::{ends::end, known_devices::MAX_ENDED, lifecycle::Sessions},
     },
     ids::DeviceId,
     model::SessionEnd,
     store,
 };
-
-/// Maximum number of ended sessions of a user that are kept. Each login reads them.
-const MAX_ENDED: i64 = 500;
 
 impl Sessions {
     /// Makes room for a new session on this device. Ends the session that the device had, sessions

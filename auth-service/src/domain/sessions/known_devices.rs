@@ -12,6 +12,8 @@ use crate::{
 
 /// Number of recent sessions that are searched for the device of a login.
 const DEVICE_USES: i64 = 200;
+/// Maximum number of ended sessions of a user that are kept. Each login reads them.
+pub(super) const MAX_ENDED: i64 = 500;
 
 /// Finds out which devices a user is known to use.
 #[derive(Clone, Debug)]

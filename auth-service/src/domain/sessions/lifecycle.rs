@@ -23,6 +23,7 @@ use crate::{
             ends,
             known_devices::KnownDevices,
             lifetimes::{SessionLifetimes, TokenPair},
+            plain_logins::{PlainLogin, PlainLoginWriter},
             token_uses::{self, TokenUseWriter},
         },
         tokens::{
@@ -31,8 +32,8 @@ use crate::{
         },
     },
     ids::DeviceId,
-    model::{Rotation, Session, SessionEnd, User},
-    store::{self, SessionWithHoldings},
+    model::{Rotation, Session, SessionEnd, TokenHoldings, User},
+    store::{self, NewSession, SessionWithHoldings},
 };
 
 /// The use cases of sessions.
@@ -48,6 +49,7 @@ pub(crate) struct Sessions {
     /// Loader of sessions with their users and what they hold.
     pub(crate) loader: Loader<SessionId, SessionWithHoldings>,
     pub(crate) token_uses: GroupCommit<TokenUseWriter>,
+    pub(crate) plain_logins: GroupCommit<PlainLoginWriter>,
     pub(crate) mails: Arc<Mails>,
 }
 
@@ -116,15 +118,44 @@ impl Sessions {
         let changes = self.make_room(tx, context, user.id, device, now).await?;
         let session = self.lifetimes.begin(user.id, device, &context.origin, now);
         let holdings = store::session_insert(tx, &session).await?;
+        self.started((user, &holdings), &session, device, changes)
+    }
+
+    /// Does a login that only begins a session, together with others that come at the same time.
+    /// Returns the user as of the login and the session, or `None` if the caller must do the login
+    /// in a transaction of its own.
+    ///
+    /// The tokens are made after the commit. A change to the user that is published in the meantime
+    /// either raises the token version above the one in the access token, or ends this session.
+    pub(in crate::domain) async fn begin_plain(
+        &self,
+        login: PlainLogin,
+    ) -> Result<Option<(User, StartedSession)>, Error> {
+        let device = login.device;
+        let Some(begun) = self.plain_logins.write(login).await? else {
+            return Ok(None);
+        };
+        let started = self.started((&begun.user, &begun.holdings), &begun.session, device, Vec::new())?;
+        Ok(Some((begun.user, started)))
+    }
+
+    /// Makes the tokens of a session that has just begun.
+    fn started(
+        &self,
+        (user, holdings): (&User, &TokenHoldings),
+        session: &NewSession,
+        device: DeviceId,
+        changes: Vec<Change>,
+    ) -> Result<StartedSession, Error> {
         counts::session_begun();
         let claim = RefreshClaim {
             session_id: session.id,
             counter: session.counter,
         };
-        let access = self.issuer.issue(user, &holdings, Bearer::Session(session.id))?;
+        let access = self.issuer.issue(user, holdings, Bearer::Session(session.id))?;
         Ok(StartedSession {
             session_id: session.id,
-            tokens: self.pair_with(access, claim, session.expire_time, now),
+            tokens: self.pair_with(access, claim, session.expire_time, session.create_time),
             device_token: self.devices.tokens.make(device, user.id),
             changes,
         })

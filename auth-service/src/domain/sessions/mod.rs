@@ -13,6 +13,7 @@ pub(super) mod lifetimes;
 pub(super) mod logout;
 pub(super) mod lost_revocations;
 pub(super) mod of_user;
+pub(super) mod plain_logins;
 pub(super) mod refresh;
 pub(super) mod restore;
 pub(super) mod revocation;

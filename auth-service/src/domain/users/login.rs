@@ -12,17 +12,18 @@ use crate::{
         feed,
         mail::notices::Notice,
         passwords::{
-            attempts::{Attempt, Guess},
+            attempts::{Attempt, Attempts, Guess},
             changes::{ensure_fit, replace_at_login},
             hashing::{Stored, Verdict},
             password::Password,
             queue::Client,
         },
         request_context::RequestContext,
-        sessions::lifetimes::TokenPair,
+        sessions::{lifetimes::TokenPair, plain_logins::PlainLogin},
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names, people::person_with_password},
     },
+    ids::DeviceId,
     model::User,
     store,
 };
@@ -144,6 +145,24 @@ impl Accounts {
                 return Err(error);
             }
         };
+        let is_noticed = device.is_none() && found.last_login_time.is_some();
+        let is_mailed = is_noticed && self.mails.can_notify(found) || self.unmet_requirement(found).is_some();
+        if !is_mailed && new_hash.is_none() && rehash.is_none() {
+            let login = PlainLogin {
+                verified: found.clone(),
+                context: context.clone(),
+                device: device.unwrap_or_else(DeviceId::generate),
+                event: AuditEvent::new(ACTION).user(found.id),
+                settled: Attempts::success(&attempt),
+            };
+            if let Some((user, begun)) = sessions.begin_plain(login).await? {
+                return Ok(LoggedIn {
+                    user,
+                    tokens: begun.tokens,
+                    device_token: begun.device_token,
+                });
+            }
+        }
         let logged_in = write_tx!(self.db, |tx| {
             // The password may have been changed while this one was verified.
             let recorded = store::user_record_login(tx, found, self.clock.now()).await?;
@@ -158,7 +177,7 @@ impl Accounts {
                 let notice = Notice::PasswordChanged;
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
             }
-            if device.is_none() && found.last_login_time.is_some() {
+            if is_noticed {
                 let notice = Notice::DeviceLogin;
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
             }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use db::Backend;
 use proto::auth::v1::{DeactivateUserRequest, LogoutRequest, user_service_client::UserServiceClient};
 use testing::{
     TestDatabase, on_both_backends,
     rpc::{channel, with_token},
 };
 
-use crate::support::{START, Server, callers::eventually, count, credentials, settings};
+use crate::support::{START, Server, callers::eventually, count, credentials, execute, settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Delay of a purge beyond the stored expiry, because the clock of the process that stored it may
@@ -139,4 +140,29 @@ async fn old_counters_and_audit_events_are_purged(database: TestDatabase) {
         0,
     )
     .await;
+}
+
+#[on_both_backends]
+async fn audit_events_of_the_same_time_are_purged_batch_by_batch(database: TestDatabase) {
+    let server = Server::start(database).await;
+    server.register("ann").await;
+    // More than two batches.
+    let id = match server.database.backend() {
+        Backend::Sqlite => "randomblob(16)",
+        Backend::Postgres => "gen_random_uuid()",
+    };
+    let copies = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1300) \
+         INSERT INTO audit_events SELECT {id}, event_time, 'test.copy', outcome, reason, actor_user_id, \
+         actor_client_id, target_type, target_id, subject_user_id, ip_address, user_agent, request_id, details \
+         FROM (SELECT * FROM audit_events LIMIT 1) AS one, numbers"
+    );
+    execute(&server, &copies).await;
+    let copies = "audit_events WHERE action = 'test.copy'";
+    assert_eq!(count(server.database.db(), copies).await, 1300);
+    server.clock.advance(DAY);
+    server.login("ann").await;
+    assert_left_after_purge(&server, 30 * DAY + SECOND, copies, 0).await;
+    let newer = "audit_events WHERE action = 'session.login'";
+    assert_eq!(count(server.database.db(), newer).await, 1);
 }

@@ -101,10 +101,7 @@ const AUTH_JOBS: [Job; 5] = [
     Job {
         name: "purge of the audit log",
         unit: "an entry",
-        statements: &[
-            r#"DELETE FROM "audit_events""#,
-            r#"SELECT "audit_events"."id", "audit_events"."event_time" FROM"#,
-        ],
+        statements: &["DELETE FROM audit_events", "SELECT event_time, id FROM audit_events"],
     },
     Job {
         name: "purge of attempts",
