@@ -70,7 +70,7 @@ pub(crate) use self::{
     users::{
         accounts::Accounts,
         administration::{NewAccount, UserReference},
-        export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
+        export::{ExportLimits, ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
         first_admin::{bootstrap, create_admin},
         invitations::Invitation,
         login::Credentials,
