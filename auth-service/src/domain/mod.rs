@@ -13,6 +13,7 @@ mod keys;
 mod mail;
 mod passwords;
 mod rbac;
+mod refusals;
 mod request_context;
 mod services;
 mod sessions;
