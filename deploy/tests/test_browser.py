@@ -467,7 +467,7 @@ def test_an_invited_user_chooses_a_password(person, gateway):
     [link] = re.findall(r"^http\S+$", gateway.mail_to(f"{login}@example.com"), re.M)
     page = person(link.replace("http://127.0.0.1:8080", ""))
     expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
-    expect(page.locator("#reset-identifier")).to_have_value(login)
+    expect(page.locator("#reset-identifier")).to_have_value(account["email"])
     assert page.evaluate("location.href") == f"{gateway.origin}/"
     page.locator("#reset-form").get_by_label("Password", exact=True).fill("purple elephants")
     page.get_by_role("button", name="Choose this password").click()
@@ -484,7 +484,7 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     for _ in range(2):
         # A mail scanner opens the link too.
         other = person(link.removeprefix(gateway.origin))
-        expect(other.locator("#reset-identifier")).to_have_value(login)
+        expect(other.locator("#reset-identifier")).to_have_value(f"{login}@example.com")
         assert other.evaluate("location.href") == f"{gateway.origin}/"
     code = link.partition("code=")[2]
     expect(other.locator("#reset-code")).to_have_value(code)
@@ -552,7 +552,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     login = register(person())
     other = person(link_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?"), gateway))
-    expect(other.locator("#confirm-identifier")).to_have_value(login)
+    expect(other.locator("#confirm-identifier")).to_have_value(f"{login}@example.com")
     expect(other.locator("#confirm-password")).to_be_focused()
     other.get_by_role("button", name="Confirm the address").click()
     expect(other.locator("#confirm-password-problem")).to_have_text("Password is required.")
@@ -560,6 +560,34 @@ def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     other.get_by_role("button", name="Confirm the address").click()
     expect(other.locator("#login-name")).to_have_text(login)
     expect(other.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+
+
+def test_a_link_for_somebody_else_asks_who_is_meant_and_one_for_the_user_does_not(person, gateway):
+    ann = register(person())
+    link = link_in(gateway.mail_to(f"{ann}@example.com", containing="#verify-email?"), gateway)
+    page = person()
+    bob = register(page)
+    page.goto(gateway.origin + link)
+    expect(page.locator("#message")).to_have_text(f"You are logged in as {bob}. This link is for {ann}@example.com.")
+    expect(page.locator("#confirm-identifier")).to_have_value(f"{ann}@example.com")
+    expect(page.locator("#confirm-password")).to_be_focused()
+    assert page.evaluate("location.href") == f"{gateway.origin}/"
+    page.get_by_role("button", name="Confirm the address").click()
+    expect(page.locator("#confirm-password-problem")).to_have_text("Password is required.")
+    page.locator("#confirm-password").fill(PASSWORD)
+    page.get_by_role("button", name="Confirm the address").click()
+    # From now on, Ann is logged in there.
+    expect(page.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+    expect(page.locator("#login-name")).to_have_text(ann)
+    # Bob opens his own link, and need not say who he is.
+    other = person()
+    log_in(other, bob, PASSWORD)
+    expect(other.locator("#login-name")).to_have_text(bob)
+    other.goto(gateway.origin + link_in(gateway.mail_to(f"{bob}@example.com", containing="#verify-email?"), gateway))
+    expect(other.locator("#confirm-password")).to_be_hidden()
+    other.get_by_role("button", name="Confirm the address").click()
+    expect(other.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+    expect(other.locator("#account-email")).to_have_text(f"{bob}@example.com, confirmed")
 
 
 def test_a_new_password_can_be_shown_while_typing(person):

@@ -217,9 +217,9 @@ let asksWho = false;
 // Parameters of a link that takes a change of the address back.
 let reversal = null;
 
-function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
+function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "", isNew = false }) {
   isNewAddress = isNew;
-  asksWho = !me || Boolean(identifier && identifier !== me.login);
+  asksWho = !me || (userId ? userId !== me.userId : Boolean(identifier && identifier !== me.login));
   show("confirmation");
   if (me && asksWho) say(`You are logged in as ${me.login}. This link is for ${identifier}.`);
   $("confirm-credentials").hidden = !asksWho;
