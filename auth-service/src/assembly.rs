@@ -11,9 +11,9 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, FeedTail, GuestCredentials, Guests,
-        HashingPool, Issuer, KeyRing, KnownDevices, Mails, PlainLoginWriter, PresentCosts, Rbac, RefreshTokens,
-        ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, ExportLimits, FeedTail,
+        GuestCredentials, Guests, HashingPool, Issuer, KeyRing, KnownDevices, Mails, PlainLoginWriter, PresentCosts,
+        Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -111,6 +111,7 @@ impl Assembly<'_> {
             temporary_password_life: self.settings.temporary_password_life(),
             registration_open: self.settings.registration_open,
             guests,
+            export_limits: ExportLimits::default(),
         };
         let jobs = Jobs {
             keys: self.keys.clone(),

@@ -495,7 +495,7 @@ def test_a_link_from_a_mail_changes_nothing_by_itself_and_stays_out_of_the_histo
     for _ in range(2):
         # A mail scanner opens the link too.
         other = person(link.removeprefix(gateway.origin))
-        expect(other.locator("#reset-identifier")).to_have_value(login)
+        expect(other.locator("#reset-identifier")).to_have_value(f"{login}@example.com")
         assert other.evaluate("location.href") == f"{gateway.origin}/"
     code = link.partition("code=")[2]
     expect(other.locator("#reset-code")).to_have_value(code)
@@ -574,7 +574,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     login = register(person())
     other = person(link_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?"), gateway))
-    expect(other.locator("#confirm-identifier")).to_have_value(login)
+    expect(other.locator("#confirm-identifier")).to_have_value(f"{login}@example.com")
     expect(other.locator("#confirm-password")).to_be_focused()
     other.get_by_role("button", name="Confirm the address").click()
     expect(other.locator("#confirm-password-problem")).to_have_text("Password is required.")
@@ -745,7 +745,7 @@ def test_a_link_for_another_user_says_so_and_leads_back_to_the_games(person, gat
     third = person()
     third_login = register(third)
     third.evaluate("link => { location.hash = link }", link.partition("#")[2])
-    expect(third.locator("#message")).to_have_text(f"You are logged in as {third_login}. This link is for {login}.")
+    expect(third.locator("#message")).to_have_text(f"You are logged in as {third_login}. This link is for {login}@example.com.")
     third.get_by_role("button", name="Back to the games").click()
     expect(third.locator("#lobby-title")).to_be_focused()
     expect(third.locator("#message")).to_be_empty()
@@ -770,6 +770,34 @@ def test_a_temporary_password_is_replaced_after_an_address_is_confirmed(person, 
     page.locator("#new-password").fill("a secret of my own")
     page.keyboard.press("Enter")
     expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_a_link_for_somebody_else_asks_who_is_meant_and_one_for_the_user_does_not(person, gateway):
+    ann = register(person())
+    link = link_in(gateway.mail_to(f"{ann}@example.com", containing="#verify-email?"), gateway)
+    page = person()
+    bob = register(page)
+    page.goto(gateway.origin + link)
+    expect(page.locator("#message")).to_have_text(f"You are logged in as {bob}. This link is for {ann}@example.com.")
+    expect(page.locator("#confirm-identifier")).to_have_value(f"{ann}@example.com")
+    expect(page.locator("#confirm-password")).to_be_focused()
+    assert page.evaluate("location.href") == f"{gateway.origin}/"
+    page.get_by_role("button", name="Confirm the address").click()
+    expect(page.locator("#confirm-password-problem")).to_have_text("Password is required.")
+    page.locator("#confirm-password").fill(PASSWORD)
+    page.get_by_role("button", name="Confirm the address").click()
+    # From now on, Ann is logged in there.
+    expect(page.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+    expect(page.locator("#login-name")).to_have_text(ann)
+    # Bob opens his own link, and need not say who he is.
+    other = person()
+    log_in(other, bob, PASSWORD)
+    expect(other.locator("#login-name")).to_have_text(bob)
+    other.goto(gateway.origin + link_in(gateway.mail_to(f"{bob}@example.com", containing="#verify-email?"), gateway))
+    expect(other.locator("#confirm-password")).to_be_hidden()
+    other.get_by_role("button", name="Confirm the address").click()
+    expect(other.locator("#message")).to_have_text("Your e-mail address is confirmed.")
+    expect(other.locator("#account-email")).to_have_text(f"{bob}@example.com, confirmed")
 
 
 def test_a_new_password_can_be_shown_while_typing(person):

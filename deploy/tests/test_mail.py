@@ -327,7 +327,7 @@ def test_the_link_of_a_mail_resets_the_password_by_grpc(mailing, mail_server):
     login = register(services.auth)
     request_reset(services.auth, login)
     [mail] = server.gets(1)
-    assert mail.linked["identifier"] == login
+    assert mail.linked["identifier"] == f"{login}@example.com"
     answer = services.auth.call(f"{AUTH}/ResetPassword", reset_fields(**mail.linked))
     assert answer["user"]["login"] == login
     assert services.login(login, password=NEW)["user"]["userId"] == answer["user"]["userId"]
@@ -595,7 +595,7 @@ def test_line_breaks_in_an_identifier_are_refused(own_gateway, mail_server):
     request_reset(gateway.grpc("auth"), f"\r\n {login}\r\n")
     [mail] = server.gets(1)
     assert sorted(mail.message.keys()) == sorted(HEADERS)
-    assert mail.linked["identifier"] == login
+    assert mail.linked["identifier"] == f"{login}@example.com"
 
 
 def test_headers_of_a_request_do_not_change_the_link(own_gateway, mail_server):

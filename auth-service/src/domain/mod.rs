@@ -13,6 +13,7 @@ mod keys;
 mod mail;
 mod passwords;
 mod rbac;
+mod refusals;
 mod request_context;
 mod services;
 mod sessions;
@@ -74,14 +75,14 @@ pub(crate) use self::{
     users::{
         accounts::Accounts,
         administration::{NewAccount, UserReference},
-        export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
+        export::{ExportLimits, ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
         first_admin::{bootstrap, create_admin},
         import::{Imported, ImportedUser, Rejected, UserImport},
         invitations::Invitation,
         login::Credentials,
         names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
-        registration::{Registered, Registration},
+        registration::{NewPerson, Registered, Registration},
         stale_keys::{recheck_stale_name_keys, recompute_stale_name_keys},
     },
 };

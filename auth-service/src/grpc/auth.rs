@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::{convert, credentials, guests, locale, passwords, request_context::request_context, transport::Transports};
 use crate::{
     domain::{
-        Accounts, Credentials, Error, MAX_TOKEN_LEN, NewGuest, Password, PasswordReset, PasswordRules, Registered,
-        Registration, RequestedAudience, ResetRequest, ServiceAccounts, Sessions, ensure_not_reserved,
+        Accounts, Credentials, Error, MAX_TOKEN_LEN, NewGuest, NewPerson, Password, PasswordReset, PasswordRules,
+        Registered, Registration, RequestedAudience, ResetRequest, ServiceAccounts, Sessions, ensure_not_reserved,
     },
     mail::Locale,
 };
@@ -319,10 +319,9 @@ fn registration(
     let locale = fields.check("locale", request.locale.parse::<Locale>());
     fields.finish(|| {
         let locale = locale?;
-        let registration = Registration {
+        let person = NewPerson {
             email: email?,
             login: login?,
-            password: password?,
             first_name: first_name?,
             last_name: last_name?,
             middle_name: middle_name?,
@@ -332,7 +331,8 @@ fn registration(
                 locale
             },
         };
-        Some((registration, audience?))
+        let password = password?;
+        Some((Registration { person, password }, audience?))
     })
 }
 

@@ -8,7 +8,9 @@ use base::validate::Fields;
 use tonic::{Request, Response, Status};
 
 use super::{convert, credentials, request_context::request_context};
-use crate::domain::{Accounts, Actor, AddressOwner, Email, Error, Password, RequestContext, ensure_not_reserved};
+use crate::domain::{
+    Accounts, Actor, AddressOwner, Email, Error, Password, PresentedCode, RequestContext, ensure_not_reserved,
+};
 
 pub(super) async fn request_verification(
     accounts: &Accounts,
@@ -28,11 +30,7 @@ pub(super) async fn verify(
     request: Request<proto::VerifyEmailRequest>,
 ) -> Result<Response<proto::VerifyEmailResponse>, Status> {
     let body = request.get_ref();
-    let context = context_of(&request, &body.identifier);
-    let mut fields = Fields::new();
-    let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
-    let code = credentials::code(&mut fields, &body.code);
-    let (owner, code) = fields.finish(|| Some((owner?, code?)))?;
+    let (context, owner, code) = owner_with_code(&request, [&body.identifier, &body.password], &body.code)?;
     let user = accounts.verify_email(&context, owner, code).await?;
     Ok(Response::new(proto::VerifyEmailResponse {
         user: Some(convert::user(user)),
@@ -64,11 +62,7 @@ pub(super) async fn confirm_change(
     request: Request<proto::ConfirmEmailChangeRequest>,
 ) -> Result<Response<proto::ConfirmEmailChangeResponse>, Status> {
     let body = request.get_ref();
-    let context = context_of(&request, &body.identifier);
-    let mut fields = Fields::new();
-    let owner = address_owner(&request, &mut fields, [&body.identifier, &body.password])?;
-    let code = credentials::code(&mut fields, &body.code);
-    let (owner, code) = fields.finish(|| Some((owner?, code?)))?;
+    let (context, owner, code) = owner_with_code(&request, [&body.identifier, &body.password], &body.code)?;
     let user = accounts.confirm_email_change(&context, owner, code).await?;
     Ok(Response::new(proto::ConfirmEmailChangeResponse {
         user: Some(convert::user(user)),
@@ -87,6 +81,19 @@ pub(super) async fn revert_change(
     let (user_id, code) = fields.finish(|| Some((user_id?, code?)))?;
     accounts.revert_email_change(&context, user_id, code).await?;
     Ok(Response::new(proto::RevertEmailChangeResponse {}))
+}
+
+/// Reads who the caller is, and the code from a mail to them.
+fn owner_with_code<T>(
+    request: &Request<T>,
+    [identifier, password]: [&String; 2],
+    code: &str,
+) -> Result<(RequestContext, AddressOwner, PresentedCode), Status> {
+    let mut fields = Fields::new();
+    let owner = address_owner(request, &mut fields, [identifier, password])?;
+    let code = credentials::code(&mut fields, code);
+    let (owner, code) = fields.finish(|| Some((owner?, code?)))?;
+    Ok((context_of(request, identifier), owner, code))
 }
 
 /// Reads the optional fields `identifier` and `password`. Without both, the caller is the bearer of

@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status};
 use super::{convert, fields, profile, request_context::request_context, sessions};
 use crate::{
     domain::{
-        Accounts, Error, Invitation, MAX_IDENTIFIER_BYTES, NewAccount, Password, PasswordRules, Registration,
-        UserReference, ensure_not_reserved, fold, identifier_key,
+        Accounts, Error, Invitation, MAX_IDENTIFIER_BYTES, NewAccount, NewPerson, Password, PasswordRules,
+        Registration, UserReference, ensure_not_reserved, fold, identifier_key,
     },
     mail::Locale,
     model::UserFilter,
@@ -230,13 +230,15 @@ fn new_account(request: CreateUserRequest, rules: PasswordRules) -> Result<NewAc
     fields.finish(|| {
         Some(NewAccount {
             registration: Registration {
-                locale: locale?,
-                email: email?,
-                login: login?,
+                person: NewPerson {
+                    email: email?,
+                    login: login?,
+                    first_name: first_name?,
+                    last_name: last_name?,
+                    middle_name: middle_name?,
+                    locale: locale?,
+                },
                 password: password?,
-                first_name: first_name?,
-                last_name: last_name?,
-                middle_name: middle_name?,
             },
             roles,
         })
@@ -256,12 +258,14 @@ fn invitation(request: InviteUserRequest) -> Result<Invitation, InvalidFields> {
     let locale = fields.check("locale", request.locale.parse());
     fields.finish(|| {
         Some(Invitation {
-            email: email?,
-            login: login?,
-            first_name: first_name?,
-            last_name: last_name?,
-            middle_name: middle_name?,
-            locale: locale?,
+            person: NewPerson {
+                email: email?,
+                login: login?,
+                first_name: first_name?,
+                last_name: last_name?,
+                middle_name: middle_name?,
+                locale: locale?,
+            },
             roles,
         })
     })

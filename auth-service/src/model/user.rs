@@ -57,7 +57,7 @@ impl User {
     /// temporary password.
     pub(crate) fn password_expire_time(&self, life: Duration) -> Option<Timestamp> {
         // Setting a temporary password logs the user out everywhere, even in an older version of
-        // this program, which does not know of expiry.
+        // this program, which does not know of expiry. Later logouts leave the time as it is.
         let set_time = self.force_logout_time.unwrap_or(Timestamp::EPOCH).max(self.create_time);
         let least = self.min_password_expire_time.unwrap_or(Timestamp::EPOCH);
         self.must_change_password.then(|| set_time.plus(life).max(least))

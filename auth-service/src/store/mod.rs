@@ -104,7 +104,7 @@ pub(crate) use self::{
     user::{
         NewUser, user_anonymize, user_by_email, user_by_id, user_by_login, user_insert, user_lock, user_logins,
         user_password_rehash, user_raise_token_version, user_record_login, user_set_force_logout_time,
-        user_set_invite_time, user_set_token_version,
+        user_set_force_logout_time_unless_temporary, user_set_invite_time, user_set_token_version,
     },
     user_import::{
         ImportedPasswordRow, ImportedUserRow, UserRoleRow, emails_taken, imported_password_delete,

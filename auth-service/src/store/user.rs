@@ -184,6 +184,18 @@ pub(crate) async fn user_set_force_logout_time(conn: &mut Conn, id: UserId, now:
     query!(conn, |c| update.cached().execute(c).await).map(|_| ())
 }
 
+/// Does the same, unless the user has a temporary password. Its age counts from this time, and
+/// nobody has been logged in with it.
+pub(crate) async fn user_set_force_logout_time_unless_temporary(
+    conn: &mut Conn,
+    id: UserId,
+    now: Timestamp,
+) -> db::Result<()> {
+    let user = users::table.find(id).filter(users::must_change_password.eq(false));
+    let update = diesel::update(user).set(users::force_logout_time.eq(now));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 /// Records that the user has just been invited to choose a password.
 pub(crate) async fn user_set_invite_time(conn: &mut Conn, id: UserId, now: Timestamp) -> db::Result<User> {
     let update = diesel::update(users::table.find(id)).set(users::invite_time.eq(now));
@@ -223,11 +235,16 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::is_guest.eq(false),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
+    user_belongings_delete(conn, id).await?;
+    super::user_holdings_delete(conn, id).await
+}
+
+/// Deletes what other tables hold for a deleted user that only people have.
+pub(super) async fn user_belongings_delete(conn: &mut Conn, id: UserId) -> db::Result<()> {
     super::guest_credential_delete(conn, id).await?;
     super::imported_password_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;
     super::email_reminder_delete(conn, id).await?;
-    super::mails_delete_of(conn, id).await?;
-    super::user_holdings_delete(conn, id).await
+    super::mails_delete_of(conn, id).await
 }

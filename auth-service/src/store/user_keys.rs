@@ -100,12 +100,7 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
             users::is_guest.eq(false),
         ));
         query!(conn, |c| update.cached().execute(c).await)?;
-        super::guest_credential_delete(conn, user.id).await?;
-        super::imported_password_delete(conn, user.id).await?;
-        super::account_codes_delete(conn, user.id).await?;
-        super::email_undos_delete(conn, user.id).await?;
-        super::email_reminder_delete(conn, user.id).await?;
-        super::mails_delete_of(conn, user.id).await?;
+        super::user::user_belongings_delete(conn, user.id).await?;
     }
     Ok(())
 }

@@ -37,8 +37,8 @@ use crate::{
     load::Time,
     report::Report,
     scenario::{
-        Setup, connections, creation, enumeration, feed, footprint, gateway, guessing, invalid, leaderboard, login,
-        login_storm, moves, overload, reads, refusal, rotation, scale, soak, unfinished, verification,
+        Setup, connections, creation, enumeration, feed, footprint, gateway, guessing, guests, invalid, leaderboard,
+        login, login_storm, moves, overload, reads, refusal, rotation, scale, soak, unfinished, verification,
     },
 };
 
@@ -118,6 +118,8 @@ enum Scenario {
     },
     /// Measure Login, compared with argon2 alone on all cores.
     Login,
+    /// Measure RegisterGuest and LoginGuest.
+    Guests,
     /// Measure RotateTokens, compared with its transaction in a loop.
     Rotation,
     /// Measure whole games, compared with their transactions in a loop.
@@ -163,8 +165,8 @@ enum Scenario {
     },
     /// Measure start time, memory at rest and size.
     Footprint,
-    /// Measure whether the duration of a failed login, of a request for a password reset or of a
-    /// wrong code reveals that a user exists.
+    /// Measure whether the duration of a call that anyone may make, such as a failed login or a
+    /// wrong code, reveals that a user or a guest exists: idle, and beside a load.
     Enumeration {
         #[command(flatten)]
         samples: enumeration::Samples,
@@ -306,6 +308,7 @@ impl Scenario {
             Self::GetGame => reads::get_game(setup, report).await,
             Self::Leaderboard { size } => leaderboard::run(setup, size, report).await,
             Self::Login => login::run(setup, report).await,
+            Self::Guests => guests::run(setup, report).await,
             Self::Rotation => rotation::run(setup, report).await,
             Self::Moves => moves::run(setup, report).await,
             Self::Gateway => gateway::run(setup, report).await,

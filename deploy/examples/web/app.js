@@ -257,9 +257,9 @@ let asksWho = false;
 // Parameters of a link that undoes a change of the address.
 let reversal = null;
 
-function openConfirmation({ identifier = "", password = "", code = "", isNew = false }) {
+function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "", isNew = false }) {
   isNewAddress = isNew;
-  asksWho = !me || Boolean(identifier && identifier !== me.login);
+  asksWho = !me || (userId ? userId !== me.userId : Boolean(identifier && identifier !== me.login));
   say(me && asksWho ? `You are logged in as ${me.login}. This link is for ${identifier}.` : "");
   show("confirmation");
   $("confirm-credentials").hidden = !asksWho;

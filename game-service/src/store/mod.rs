@@ -33,7 +33,7 @@ pub(crate) use self::{
     },
     history::{ResultFilter, ResultRow, results_against, results_insert, results_list},
     moves::{Moves, StoredMove, moves_take_over},
-    older_results::{older_results_list, older_results_settle},
+    older_results::{older_results_among, older_results_list, older_results_settle},
     played::{PlayedRows, ViewRequest, game_with_moves, games_with_moves},
     player::{player_delete, player_insert, player_lock, player_rename, player_upsert, players_by_ids},
     recompute::{

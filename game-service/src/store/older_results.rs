@@ -15,6 +15,15 @@ pub(crate) async fn older_results_list(conn: &mut Conn, limit: i64) -> db::Resul
         .await)
 }
 
+/// Returns those of these games whose results have not been checked.
+pub(crate) async fn older_results_among(conn: &mut Conn, ids: &[GameId]) -> db::Result<Vec<GameId>> {
+    query!(conn, |c| older_results::table
+        .filter(older_results::game_id.eq_any(ids))
+        .select(older_results::game_id)
+        .load(c)
+        .await)
+}
+
 /// Stores whether the results of a locked game count, and marks them as checked.
 pub(crate) async fn older_results_settle(conn: &mut Conn, id: GameId, counts: bool) -> db::Result<()> {
     let game = diesel::update(games::table.find(id)).set(games::is_ranked.eq(counts));

@@ -58,6 +58,14 @@ impl AuditEvent {
         self.target("user", id).concerning(id)
     }
 
+    /// Sets the user whom a caller has named as the object of the action, if there is such a user.
+    pub(crate) fn named_user(self, found: Option<UserId>) -> Self {
+        match found {
+            Some(id) => self.user(id),
+            None => self.target("user", ""),
+        }
+    }
+
     /// Sets the user whom the event concerns.
     pub(crate) const fn concerning(mut self, id: UserId) -> Self {
         self.subject = Some(id);

@@ -94,9 +94,12 @@ impl Accounts {
         let id = Self::id_of(context, &owner)?;
         let outcome: Result<Option<User>, Error> = write_tx!(self.db, |tx| {
             let pending = store::account_code(tx, id, PURPOSE).await?;
-            if let Some(email) = pending.and_then(|code| code.email) {
-                self.lock_holder_first(tx, id, &names::identifier_key(&email)).await?;
-            }
+            let keys: Vec<String> = pending
+                .and_then(|code| code.email)
+                .iter()
+                .map(|email| names::identifier_key(email))
+                .collect();
+            let holders = self.lock_holders_first(tx, id, &keys).await?;
             let user = self.lock_changing_owner(tx, context, &owner).await?;
             let now = self.clock.now();
             let event = AuditEvent::new(ACTION).user(user.id);
@@ -107,8 +110,7 @@ impl Accounts {
                 return Ok(None);
             };
             let key = names::identifier_key(&email);
-            self.take_from_holder(tx, &user, &key).await?;
-            ensure_free(tx, Some(user.id), None, Some(&key)).await?;
+            self.claim_email(tx, &user, &key, &holders).await?;
             let undo = if self.is_return(tx, &user, &key).await? {
                 // A thief may have set the present address, so it gets no link.
                 None

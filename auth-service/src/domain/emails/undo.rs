@@ -9,6 +9,7 @@ use db::{Conn, write_tx};
 use crate::{
     domain::{
         audit::event::AuditEvent,
+        emails::holder::LockedHolders,
         error::Error,
         feed::{self, Change},
         mail::{
@@ -16,6 +17,7 @@ use crate::{
             codes::{AccountCodes, Binding, PresentedCode},
             letter::Letter,
         },
+        refusals::refused_in_steps,
         request_context::RequestContext,
         sessions::revocation,
         users::{
@@ -80,7 +82,7 @@ impl Accounts {
 
     /// Gives the user the address back to which the code was mailed, ends every session, makes the
     /// password invalid, and mails a code that sets a new one. An unknown user and a wrong code get
-    /// the same answer.
+    /// the same answer after the same time.
     pub(crate) async fn revert_email_change(
         &self,
         context: &RequestContext,
@@ -88,25 +90,25 @@ impl Accounts {
         code: PresentedCode,
     ) -> Result<(), Error> {
         self.attempts.admit_login(context)?;
+        refused_in_steps(self.attempt_revert(context, id, code)).await
+    }
+
+    async fn attempt_revert(&self, context: &RequestContext, id: UserId, code: PresentedCode) -> Result<(), Error> {
         self.mails.time.refresh().await?;
         let outcome: Result<bool, Error> = write_tx!(self.db, |tx| {
-            for undo in store::email_undos(tx, id).await? {
-                self.lock_holder_first(tx, id, &undo.email_folded).await?;
-            }
+            let undos = store::email_undos(tx, id).await?;
+            let keys: Vec<String> = undos.into_iter().map(|undo| undo.email_folded).collect();
+            let holders = self.lock_holders_first(tx, id, &keys).await?;
             let user = store::user_lock(tx, id).await?.filter(User::is_person);
             let undos = store::email_undos(tx, id).await?;
             let now = self.clock.now();
             let undo = undos.into_iter().find(|undo| self.is_right_undo(undo, &code));
-            let event = AuditEvent::new(ACTION);
-            let event = match &user {
-                Some(user) => event.user(user.id),
-                None => event.target("user", ""),
-            };
+            let event = AuditEvent::new(ACTION).named_user(user.as_ref().map(|user| user.id));
             let Some((user, undo)) = user.zip(undo) else {
                 event.refused("CODE_INVALID").record(tx, context, now).await?;
                 return Ok(false);
             };
-            let change = self.return_to(tx, user, &undo).await?;
+            let change = self.return_to(tx, user, &undo, &holders).await?;
             event.record(tx, context, now).await?;
             feed::publish(tx, vec![change], now).await?;
             Ok(true)
@@ -127,14 +129,18 @@ impl Accounts {
 
     /// Makes the former address the user's again. The row is locked. The caller publishes the
     /// returned change.
-    async fn return_to(&self, tx: &mut Conn, user: User, undo: &EmailUndo) -> Result<Change, Error> {
+    async fn return_to(
+        &self,
+        tx: &mut Conn,
+        user: User,
+        undo: &EmailUndo,
+        holders: &LockedHolders,
+    ) -> Result<Change, Error> {
         let now = self.clock.now();
         // An older version of this program may have given the address to somebody else, who has
         // never verified it.
-        if let Some(holder) = store::user_by_email(tx, &undo.email_folded).await?
-            && holder.id != user.id
-            && holder.email_verify_time.is_none()
-        {
+        let holder = self.lock_holder(tx, &user, &undo.email_folded, holders).await?;
+        if let Some(holder) = holder.filter(|holder| holder.email_verify_time.is_none()) {
             store::user_give_up_email(tx, holder.id).await?;
         }
         ensure_free(tx, Some(user.id), None, Some(&undo.email_folded)).await?;
@@ -151,7 +157,7 @@ impl Accounts {
         self.attempts.forget(tx, &user).await?;
         // Counted apart from the mails that anyone can ask for, so that it is sent in any case.
         let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::Administrator);
-        let letter = |login: &str, code: &AccountCode| match Letter::with_code(login, code) {
+        let letter = |identifier: &str, code: &AccountCode| match Letter::with_code(identifier, code) {
             Letter::PasswordReset(code) => Letter::EmailReverted(code),
             letter => letter,
         };

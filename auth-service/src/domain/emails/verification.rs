@@ -1,7 +1,6 @@
 //! Proof that a user receives mail at their address.
 
-use base::ids::UserId;
-use db::{Conn, write_tx};
+use db::write_tx;
 
 use crate::{
     domain::{
@@ -10,14 +9,10 @@ use crate::{
         error::Error,
         mail::{code_mails::MailLimit, codes::PresentedCode},
         request_context::RequestContext,
-        users::{
-            accounts::Accounts,
-            names,
-            profile::{ensure_free, search_text, taken},
-        },
+        users::{accounts::Accounts, names},
     },
     model::{CodePurpose, User},
-    store::{self, NewEmail},
+    store,
 };
 
 const ACTION: &str = "user.verify_email";
@@ -65,8 +60,8 @@ impl Accounts {
         let id = Self::id_of(context, &owner)?;
         let outcome: Result<Option<User>, Error> = write_tx!(self.db, |tx| {
             let present = store::user_by_id(tx, id).await?.ok_or(Error::UserNotFound)?;
-            self.lock_holder_first(tx, id, &names::identifier_key(&present.email))
-                .await?;
+            let keys = [names::identifier_key(&present.email)];
+            let holders = self.lock_holders_first(tx, id, &keys).await?;
             let user = self.lock_owner(tx, context, &owner).await?;
             let now = self.clock.now();
             let event = AuditEvent::new(ACTION).user(user.id);
@@ -75,56 +70,13 @@ impl Accounts {
                 // Committed, so that the try counts.
                 return Ok(None);
             }
-            let key = names::identifier_key(&user.email);
-            self.take_from_holder(tx, &user, &key).await?;
-            ensure_free(tx, Some(user.id), None, Some(&key)).await?;
-            let values = NewEmail {
-                search_folded: search_text(&user, &user.email),
-                email: user.email,
-                email_folded: key,
-            };
-            let user = store::user_verify_email(tx, user.id, &values, now)
-                .await
-                .map_err(taken)?;
+            self.claim_email(tx, &user, &names::identifier_key(&user.email), &holders)
+                .await?;
+            let user = self.record_email_proof(tx, &user, now).await?;
             store::account_code_delete(tx, user.id, PURPOSE).await?;
-            store::email_reminder_delete(tx, user.id).await?;
             event.record(tx, context, now).await?;
             Ok(Some(user))
         });
         outcome?.ok_or(Error::EmailCodeInvalid)
-    }
-
-    /// Locks the row of the user who has the address with this key, if that row comes before the
-    /// one with this id in the order of locks.
-    pub(super) async fn lock_holder_first(&self, tx: &mut Conn, id: UserId, key: &str) -> Result<(), Error> {
-        let holder = store::user_by_email(tx, key).await?;
-        if let Some(holder) = holder.filter(|holder| holder.id < id) {
-            store::user_lock(tx, holder.id).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes the address with this key from the user who has it, if that user must give it up.
-    /// Otherwise leaves it. The caller's row is locked.
-    pub(super) async fn take_from_holder(&self, tx: &mut Conn, user: &User, key: &str) -> Result<(), Error> {
-        let Some(found) = store::user_by_email(tx, key).await? else {
-            return Ok(());
-        };
-        if found.id == user.id {
-            return Ok(());
-        }
-        let holder = store::user_lock(tx, found.id).await?;
-        let Some(holder) = holder.filter(|holder| names::identifier_key(&holder.email) == key) else {
-            return Ok(());
-        };
-        if self.gives_up_email(tx, &holder).await? {
-            store::user_give_up_email(tx, holder.id).await?;
-            store::account_codes_delete(tx, holder.id).await?;
-            AuditEvent::new("user.lose_email")
-                .user(holder.id)
-                .record(tx, &RequestContext::itself(), self.clock.now())
-                .await?;
-        }
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         error::Error,
         feed,
         guests::credential::{CredentialVerdict, PresentedCredential},
+        refusals::refused_in_steps,
         request_context::RequestContext,
         sessions::plain_logins::PlainLogin,
         tokens::access::RequestedAudience,
@@ -46,6 +47,10 @@ impl Accounts {
     pub(crate) async fn login_guest(&self, context: &RequestContext, login: &GuestLogin) -> Result<LoggedIn, Error> {
         // Not against guesses, which are hopeless, but to limit the work.
         self.attempts.admit_login(context)?;
+        refused_in_steps(self.attempt_guest_login(context, login)).await
+    }
+
+    async fn attempt_guest_login(&self, context: &RequestContext, login: &GuestLogin) -> Result<LoggedIn, Error> {
         let presented = PresentedCredential::parse(login.credential.expose_secret());
         let (found, verdict) = self.verify_guest(presented.as_ref()).await?;
         let user = match (found, &verdict) {
@@ -112,7 +117,7 @@ impl Accounts {
     }
 
     /// Verifies a credential, and returns the guest that it names. For an unknown guest the same
-    /// statements run, and find nothing.
+    /// statements and comparisons run, and find nothing.
     pub(in crate::domain) async fn verify_guest(
         &self,
         presented: Option<&PresentedCredential>,
@@ -123,10 +128,10 @@ impl Accounts {
         let stored = store::guest_credential(&mut conn, id).await?;
         drop(conn);
         let found = found.filter(|user| user.is_person() && user.is_guest);
-        let verdict = match (presented, &found, stored) {
-            (Some(presented), Some(_), Some(stored)) => self.guests.credentials.verify(presented, &stored.mac),
-            _ => CredentialVerdict::Wrong,
-        };
+        // The credential of an unknown guest is compared as well, with nothing.
+        let mac = stored.map(|stored| stored.mac).unwrap_or_default();
+        let verdict = presented.map(|presented| self.guests.credentials.verify(presented, &mac));
+        let verdict = verdict.filter(|_| found.is_some()).unwrap_or(CredentialVerdict::Wrong);
         Ok((found, verdict))
     }
 
@@ -134,12 +139,9 @@ impl Accounts {
     async fn refuse_guest(&self, context: &RequestContext, found: Option<&User>, reason: &'static str) -> Error {
         counts::guest("refused");
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
-            let event = AuditEvent::new(ACTION).refused(reason);
-            let event = match found {
-                Some(user) => event.user(user.id),
-                None => event.target("user", ""),
-            };
-            event
+            AuditEvent::new(ACTION)
+                .named_user(found.map(|user| user.id))
+                .refused(reason)
                 .detail("method", "guest_credential")
                 .record(tx, context, self.clock.now())
                 .await?;

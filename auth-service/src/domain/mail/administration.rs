@@ -44,7 +44,7 @@ impl Mails {
         link: PasswordLink,
     ) -> Result<(), Error> {
         let (purpose, limit) = (link.purpose(), MailLimit::Administrator);
-        let letter = |login: &str, code: &AccountCode| link.letter(login, code);
+        let letter = |identifier: &str, code: &AccountCode| link.letter(identifier, code);
         let posted = self.post_code_in(tx, user, (purpose, None), limit, letter).await?;
         posted.or_refuse()
     }
@@ -58,8 +58,8 @@ impl PasswordLink {
         }
     }
 
-    fn letter(self, login: &str, code: &AccountCode) -> Letter {
-        match (self, Letter::with_code(login, code)) {
+    fn letter(self, identifier: &str, code: &AccountCode) -> Letter {
+        match (self, Letter::with_code(identifier, code)) {
             (Self::Reset { is_invalidated }, Letter::AdministratorReset { code, .. }) => {
                 Letter::AdministratorReset { code, is_invalidated }
             }

@@ -122,7 +122,8 @@ impl Mails {
             .await
     }
 
-    /// Does the same with the content that `letter` makes from the user's login and the code.
+    /// Does the same with the content that `letter` makes from the code and what the link calls the
+    /// user.
     pub(in crate::domain) async fn post_code_in(
         &self,
         tx: &mut Conn,
@@ -141,7 +142,7 @@ impl Mails {
         }
         let now = self.time.now();
         let code = self.live_code(tx, user.id, purpose, new, now).await?;
-        let letter = letter(&user.login, &code);
+        let letter = letter(linked_identifier(user, purpose, new), &code);
         let Some(id) = self.post_to(tx, user.id, recipient, &letter, &user.locale).await? else {
             return Ok(Posted::Unreachable);
         };
@@ -227,6 +228,18 @@ impl Mails {
         };
         store::account_code_replace(tx, &code).await?;
         Ok(code)
+    }
+}
+
+/// Returns what the link in a mail calls the user. The address stays right if the user gets another
+/// login before the link is opened. The login is used in an invitation, whose reader has never seen
+/// it; if another user has the address; and in a mail to a new address, whose owner may be somebody
+/// else and must not learn the present one.
+fn linked_identifier<'a>(user: &'a User, purpose: CodePurpose, new: Option<&Email>) -> &'a str {
+    if purpose == CodePurpose::Invitation || new.is_some() || user.email_is_taken {
+        &user.login
+    } else {
+        &user.email
     }
 }
 

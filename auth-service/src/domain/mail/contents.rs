@@ -18,7 +18,12 @@ use crate::{
 impl Mails {
     /// Returns what the templates show.
     pub(super) fn contents(&self, mailer: &Mailer, mail: &OutboxMail, letter: Letter) -> Contents {
-        let with_code = |code: &CodeLetter, purpose, action| self.with_code(mailer, mail, code, purpose, action);
+        let with_code = |code: &CodeLetter, purpose, action| self.with_code(mailer, mail, code, purpose, (action, &[]));
+        let user_id: &str = &mail.user_id.to_string();
+        // The page asks the user to log in, unless they are.
+        let for_user = |code: &CodeLetter, purpose, action| {
+            self.with_code(mailer, mail, code, purpose, (action, &[("user_id", user_id)]))
+        };
         match letter {
             Letter::PasswordReset(code) | Letter::EmailReverted(code) => {
                 with_code(&code, CodePurpose::PasswordReset, "reset-password")
@@ -30,11 +35,11 @@ impl Mails {
             Letter::Invitation(code) => Contents {
                 // Chosen by an administrator. In mails that anybody can ask for, it would be a
                 // text of a stranger.
-                login: Some(code.login.clone()),
+                login: Some(code.identifier.clone()),
                 ..with_code(&code, CodePurpose::Invitation, "accept-invitation")
             },
-            Letter::EmailVerification(code) => with_code(&code, CodePurpose::EmailVerification, "verify-email"),
-            Letter::EmailChange(code) => with_code(&code, CodePurpose::EmailChange, "confirm-email"),
+            Letter::EmailVerification(code) => for_user(&code, CodePurpose::EmailVerification, "verify-email"),
+            Letter::EmailChange(code) => for_user(&code, CodePurpose::EmailChange, "confirm-email"),
             Letter::PasswordChanged {
                 time,
                 ip_address,
@@ -68,7 +73,7 @@ impl Mails {
                     let code = self
                         .codes
                         .linked(binding(mail, CodePurpose::EmailUndo, &undo.seed, &key));
-                    mailer.link("revert-email", &[("user_id", &mail.user_id.to_string())], &code)
+                    mailer.link("revert-email", &[("user_id", user_id)], &code)
                 });
                 Contents {
                     minutes: undo.map(|undo| self.minutes_until(undo.end())),
@@ -88,18 +93,21 @@ impl Mails {
         }
     }
 
-    /// Returns what a mail with a code shows. `action` and the login stand in its link.
+    /// Returns what a mail with a code shows. The action, what the user is called and the further
+    /// values stand in its link.
     fn with_code(
         &self,
         mailer: &Mailer,
         mail: &OutboxMail,
         letter: &CodeLetter,
         purpose: CodePurpose,
-        action: &str,
+        (action, further): (&str, &[(&str, &str)]),
     ) -> Contents {
         let key = key_of(mail);
         let binding = binding(mail, purpose, &letter.seed, &key);
-        let link = mailer.link(action, &[("identifier", &letter.login)], &self.codes.linked(binding));
+        let mut values = vec![("identifier", letter.identifier.as_str())];
+        values.extend(further);
+        let link = mailer.link(action, &values, &self.codes.linked(binding));
         Contents {
             code: letter.is_typable.then(|| self.codes.typed(binding)),
             link: Some(link),

@@ -85,8 +85,9 @@ pub(in crate::domain) enum Letter {
 /// Content of a mail with a code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::domain) struct CodeLetter {
-    /// Login of the user, as it stands in the link.
-    pub(in crate::domain) login: String,
+    /// Address or login of the user, as it stands in the link.
+    #[serde(rename = "login")]
+    pub(in crate::domain) identifier: String,
     /// Seed of the code.
     pub(in crate::domain) seed: Vec<u8>,
     /// Whether the short code can still be tried.
@@ -105,10 +106,10 @@ pub(in crate::domain) struct UndoLetter {
 }
 
 impl Letter {
-    /// Creates the mail with a code of this user.
-    pub(in crate::domain) fn with_code(login: &str, code: &AccountCode) -> Self {
+    /// Creates the mail with a code of the user with this address or login.
+    pub(in crate::domain) fn with_code(identifier: &str, code: &AccountCode) -> Self {
         let letter = CodeLetter {
-            login: login.to_owned(),
+            identifier: identifier.to_owned(),
             is_typable: code.has_typed_tries(),
             seed: code.seed.clone(),
             expire_time: code.expire_time.as_micros(),
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn every_mail_can_be_stored_and_read_again() {
         let code = CodeLetter {
-            login: "ann".to_owned(),
+            identifier: "ann".to_owned(),
             seed: vec![1, 2],
             is_typable: false,
             expire_time: 5,

@@ -16,7 +16,7 @@ use crate::{
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
     },
-    model::{CodePurpose, SessionEnd},
+    model::{CodePurpose, SessionEnd, User},
     store,
 };
 
@@ -75,18 +75,17 @@ impl Accounts {
             self.attempts.lock_reset(tx, &key).await?;
             let found = person_with_password(tx, &key).await?;
             // For an unknown user the same statements run, and find nothing.
+            let email_key = |user: &User| names::identifier_key(&user.email);
+            let keys = [found.as_ref().map_or_else(|| key.clone(), email_key)];
             let id = found.map_or_else(UserId::generate, |user| user.id);
+            let holders = self.lock_holders_first(tx, id, &keys).await?;
             let user = store::user_lock(tx, id).await?;
             let user = user.filter(|user| user.is_person() && user.is_active && !user.is_guest);
             let used = mails.try_password_codes(tx, id, user.as_ref(), &reset.code).await?;
             let now = self.clock.now();
             let known = user.as_ref().map(|user| user.id);
             let Some((user, purpose)) = user.zip(used) else {
-                let event = AuditEvent::new(ACTION).refused("CODE_INVALID");
-                let event = match known {
-                    Some(id) => event.user(id),
-                    None => event.target("user", ""),
-                };
+                let event = AuditEvent::new(ACTION).named_user(known).refused("CODE_INVALID");
                 event.record(tx, context, now).await?;
                 // Committed, so that the try counts.
                 return Ok(None);
@@ -96,18 +95,21 @@ impl Accounts {
             let mut user = recorded.ok_or(Error::CodeInvalid)?;
             let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
-            let is_verified = !user.email_is_taken;
-            if is_verified {
-                store::user_record_email_proof(tx, user.id, now).await?;
-                store::email_reminder_delete(tx, user.id).await?;
-            }
             // Guesses at the old password no longer make the owner wait.
             self.attempts.forget(tx, &user).await?;
             user.token_version = revoked.token_version;
             user.must_change_password = false;
             user.invite_time = None;
             user.force_logout_time = Some(now);
-            user.email_verify_time = is_verified.then_some(now).or(user.email_verify_time);
+            // The code was mailed to the address, so this proves as much as a verification.
+            let user = match self.claim_email(tx, &user, &email_key(&user), &holders).await {
+                // The other user has proved it as well, or need not.
+                Err(Error::UserAlreadyExists(_)) => user,
+                claimed => {
+                    claimed?;
+                    self.record_email_proof(tx, &user, now).await?
+                }
+            };
             let begun = sessions.begin(tx, context, &user, None, now).await?;
             if purpose != CodePurpose::Invitation {
                 let notice = Notice::PasswordChanged;

@@ -27,6 +27,7 @@ use crate::{
         feed::{self, Change},
         passwords::attempts::Attempts,
         rbac::{authority, grants::ensure_not_of_guests, lock::lock_policies},
+        refusals::refused_in_steps,
         request_context::RequestContext,
         services::client_id::ClientId,
         sessions::revocation,
@@ -107,6 +108,15 @@ impl ServiceAccounts {
     ) -> Result<AccessToken, Error> {
         // A secret cannot be guessed. This limits the work.
         self.attempts.admit_login(context)?;
+        refused_in_steps(self.attempt_issue(context, (client_id, secret), audience)).await
+    }
+
+    async fn attempt_issue(
+        &self,
+        context: &RequestContext,
+        (client_id, secret): (&str, &str),
+        audience: &RequestedAudience,
+    ) -> Result<AccessToken, Error> {
         let Ok(client_id) = client_id.parse::<ClientId>() else {
             return self.refuse(context, None).await;
         };

@@ -34,7 +34,11 @@ pub(in crate::domain) async fn log_out_everywhere(
 ) -> db::Result<Revoked> {
     let sessions = store::sessions_end_all(tx, user_id, keep, end, now).await?;
     counts::sessions_ended(end, sessions);
-    store::user_set_force_logout_time(tx, user_id, now).await?;
+    if end == SessionEnd::PasswordChanged {
+        store::user_set_force_logout_time(tx, user_id, now).await?;
+    } else {
+        store::user_set_force_logout_time_unless_temporary(tx, user_id, now).await?;
+    }
     store::account_codes_delete(tx, user_id).await?;
     let (token_version, change) = make_stale(tx, user_id).await?;
     Ok(Revoked {

@@ -14,6 +14,7 @@ use crate::{
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules, present_costs::PresentCosts},
         sessions::lifecycle::Sessions,
+        users::export::ExportLimits,
     },
     model::{ReservedRole, User},
     store::{self, UserWithHoldings},
@@ -40,6 +41,7 @@ pub(crate) struct Accounts {
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
     pub(crate) guests: Guests,
+    pub(crate) export_limits: ExportLimits,
 }
 
 /// A user with their roles and permissions.

@@ -81,7 +81,7 @@ impl Accounts {
                     is_temporary: true,
                     min_expire_time: None,
                 };
-                let user = user_create(tx, &new.registration, password, now).await?;
+                let user = user_create(tx, &new.registration.person, password, now).await?;
                 let roles = assign_roles(tx, context, user.id, &roles).await?;
                 AuditEvent::new("user.create")
                     .user(user.id)

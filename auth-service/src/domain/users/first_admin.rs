@@ -26,7 +26,7 @@ use crate::{
         request_context::RequestContext,
         users::{
             names::{Email, Login, PersonName},
-            registration::{NewPassword, Registration, user_create},
+            registration::{NewPassword, NewPerson, Registration, user_create},
         },
     },
     mail::Locale,
@@ -231,15 +231,15 @@ async fn make_first(
 }
 
 fn admin(login: Login, email: Email, password: Password) -> Registration {
-    Registration {
-        locale: Locale::default(),
+    let person = NewPerson {
         email,
         login,
-        password,
         first_name: PersonName::default(),
         last_name: PersonName::default(),
         middle_name: PersonName::default(),
-    }
+        locale: Locale::default(),
+    };
+    Registration { person, password }
 }
 
 async fn make(
@@ -256,7 +256,7 @@ async fn make(
         is_temporary,
         min_expire_time: Some(NEVER),
     };
-    let user = user_create(tx, registration, password, now).await?;
+    let user = user_create(tx, &registration.person, password, now).await?;
     // The operator vouches for the address, so that nobody has to verify it before the first login.
     store::user_record_email_proof(tx, user.id, now).await?;
     for role in [ReservedRole::Superuser, ReservedRole::Admin, ReservedRole::Player] {

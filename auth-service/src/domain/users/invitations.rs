@@ -16,12 +16,10 @@ use crate::{
         users::{
             accounts::Accounts,
             administration::{UserWithRoles, assign_roles, ensure_may_give_roles, or_player},
-            names::{Email, Login, PersonName},
             people::user_lock_person,
-            registration::{NewPassword, NewPerson, person_create},
+            registration::{NewPassword, NewPerson, user_create},
         },
     },
-    mail::Locale,
     model::SessionEnd,
     store,
 };
@@ -29,13 +27,7 @@ use crate::{
 /// A user to invite.
 #[derive(Debug)]
 pub(crate) struct Invitation {
-    pub(crate) email: Email,
-    pub(crate) login: Login,
-    pub(crate) first_name: PersonName,
-    pub(crate) last_name: PersonName,
-    pub(crate) middle_name: PersonName,
-    /// Language of mails to the user.
-    pub(crate) locale: Locale,
+    pub(crate) person: NewPerson,
     /// Code names of the roles. If there are none, the user gets the role `player`.
     pub(crate) roles: Vec<String>,
 }
@@ -49,7 +41,7 @@ impl Accounts {
     ) -> Result<UserWithRoles, Error> {
         let event = AuditEvent::new("user.invite").target("user", "");
         recording_refusals(self, context, event, async {
-            self.mails.ensure_reaches(invitation.email.as_str(), "email")?;
+            self.mails.ensure_reaches(invitation.person.email.as_str(), "email")?;
             let roles = or_player(&invitation.roles);
             for role in &roles {
                 ensure_not_of_guests(role)?;
@@ -66,7 +58,7 @@ impl Accounts {
                     is_temporary: false,
                     min_expire_time: None,
                 };
-                let created = person_create(tx, &invitation.person(), password, now).await?;
+                let created = user_create(tx, &invitation.person, password, now).await?;
                 let roles = assign_roles(tx, context, created.id, &roles).await?;
                 let user = store::user_set_invite_time(tx, created.id, now).await?;
                 self.mails
@@ -137,18 +129,5 @@ impl Accounts {
             })
         })
         .await
-    }
-}
-
-impl Invitation {
-    fn person(&self) -> NewPerson<'_> {
-        NewPerson {
-            email: &self.email,
-            login: &self.login,
-            first_name: &self.first_name,
-            last_name: &self.last_name,
-            middle_name: &self.middle_name,
-            locale: &self.locale,
-        }
     }
 }

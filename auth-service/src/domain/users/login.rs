@@ -337,11 +337,9 @@ impl Accounts {
         let is_right = found.is_some() && verdict != Verdict::Wrong;
         let reason = if is_right { DEACTIVATED } else { WRONG };
         let audited: Result<(), Error> = write_tx!(self.db, |tx| {
-            let event = AuditEvent::new(action).refused(reason);
-            let event = match found {
-                Some(user) => event.user(user.id),
-                None => event.target("user", ""),
-            };
+            let event = AuditEvent::new(action)
+                .named_user(found.map(|user| user.id))
+                .refused(reason);
             attempt.note(event).record(tx, context, self.clock.now()).await?;
             Ok(())
         });

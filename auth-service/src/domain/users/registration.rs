@@ -25,17 +25,23 @@ use crate::{
     store::{self, NewUser},
 };
 
-/// A user to register.
+/// A user to create, without the password.
 #[derive(Debug)]
-pub(crate) struct Registration {
+pub(crate) struct NewPerson {
     pub(crate) email: Email,
     pub(crate) login: Login,
-    pub(crate) password: Password,
     pub(crate) first_name: PersonName,
     pub(crate) last_name: PersonName,
     pub(crate) middle_name: PersonName,
     /// Language of mails to the user.
     pub(crate) locale: Locale,
+}
+
+/// A user to create, with the password.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) person: NewPerson,
+    pub(crate) password: Password,
 }
 
 /// A user who has registered.
@@ -64,18 +70,6 @@ pub(in crate::domain) struct NewPassword<'a> {
     pub(in crate::domain) min_expire_time: Option<Timestamp>,
 }
 
-/// A user to create, without the password.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::domain) struct NewPerson<'a> {
-    pub(in crate::domain) email: &'a Email,
-    pub(in crate::domain) login: &'a Login,
-    pub(in crate::domain) first_name: &'a PersonName,
-    pub(in crate::domain) last_name: &'a PersonName,
-    pub(in crate::domain) middle_name: &'a PersonName,
-    /// Language of mails to the user.
-    pub(in crate::domain) locale: &'a Locale,
-}
-
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in. A user who must verify the address
     /// first gets no session yet.
@@ -89,14 +83,14 @@ impl Accounts {
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
-        if self.email_requirement.is_some() && !self.mails.reaches(registration.email.as_str()) {
+        if self.email_requirement.is_some() && !self.mails.reaches(registration.person.email.as_str()) {
             return Err(Error::EmailUnreachable);
         }
         let sessions = self.sessions.for_audience(audience).await?;
         // Hashed before the look-up, so that a taken name takes as long as a free one.
         let client = Client::Unrecognized {
             bucket: context.origin.bucket,
-            name: registration.login.folded(),
+            name: registration.person.login.folded(),
         };
         let hash = self
             .hashing
@@ -112,12 +106,12 @@ impl Accounts {
                 is_temporary: false,
                 min_expire_time: None,
             };
-            let key = registration.email.key();
-            let user = if self.holder_gives_up_email(tx, None, key).await? {
-                ensure_free(tx, None, Some(registration.login.folded()), None).await?;
-                insert(tx, &registration.person(), password, EmailKey::Taken, now).await?
+            let person = &registration.person;
+            let user = if self.holder_gives_up_email(tx, None, person.email.key()).await? {
+                ensure_free(tx, None, Some(person.login.folded()), None).await?;
+                insert(tx, person, password, EmailKey::Taken, now).await?
             } else {
-                user_create(tx, &registration, password, now).await?
+                user_create(tx, person, password, now).await?
             };
             store::user_role_insert(tx, user.id, ReservedRole::Player).await?;
             let (purpose, limit) = (CodePurpose::EmailVerification, MailLimit::Unverified);
@@ -146,33 +140,10 @@ impl Accounts {
     }
 }
 
-impl Registration {
-    fn person(&self) -> NewPerson<'_> {
-        NewPerson {
-            email: &self.email,
-            login: &self.login,
-            first_name: &self.first_name,
-            last_name: &self.last_name,
-            middle_name: &self.middle_name,
-            locale: &self.locale,
-        }
-    }
-}
-
-/// Inserts the user without any role. Fails if names are taken, and says which.
+/// Inserts a user without any role. Fails if names are taken, and says which.
 pub(in crate::domain) async fn user_create(
     tx: &mut Conn,
-    registration: &Registration,
-    password: NewPassword<'_>,
-    now: Timestamp,
-) -> Result<User, Error> {
-    person_create(tx, &registration.person(), password, now).await
-}
-
-/// Does the same for an invited user, who brings no password.
-pub(in crate::domain) async fn person_create(
-    tx: &mut Conn,
-    person: &NewPerson<'_>,
+    person: &NewPerson,
     password: NewPassword<'_>,
     now: Timestamp,
 ) -> Result<User, Error> {
@@ -182,14 +153,14 @@ pub(in crate::domain) async fn person_create(
 
 async fn insert(
     tx: &mut Conn,
-    person: &NewPerson<'_>,
+    person: &NewPerson,
     password: NewPassword<'_>,
     key: EmailKey,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let (login, email) = (person.login, person.email);
+    let (login, email) = (&person.login, &person.email);
     let id = UserId::generate();
-    let [first, middle, last] = [person.first_name, person.middle_name, person.last_name].map(PersonName::as_str);
+    let [first, middle, last] = [&person.first_name, &person.middle_name, &person.last_name].map(PersonName::as_str);
     let new = NewUser {
         id,
         login: login.as_str(),

@@ -6,4 +6,4 @@ mod invalid;
 mod messages;
 mod policy_matrix;
 mod server;
-mod stale_tokens;
+pub(crate) mod stale_tokens;

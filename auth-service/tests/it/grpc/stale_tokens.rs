@@ -72,7 +72,7 @@ async fn undo(database: &TestDatabase) {
 
 /// Waits until the call waits for a lock or has ended. On SQLite, nothing shows that a call waits
 /// for the writer. There it does not matter: a call begins its transaction after this one anyway.
-async fn waits<T>(database: &TestDatabase, call: &tokio::task::JoinHandle<T>) {
+pub(crate) async fn waits<T>(database: &TestDatabase, call: &tokio::task::JoinHandle<T>) {
     if database.backend() == db::Backend::Sqlite {
         return;
     }

@@ -1,6 +1,6 @@
 //! Login of guests by their credential.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::auth::v1::{LoginGuestRequest, LoginGuestResponse, RegisterGuestRequest};
 use secrecy::ExposeSecret as _;
@@ -95,6 +95,20 @@ async fn every_wrong_credential_is_refused_in_the_same_way(database: TestDatabas
     login_guest(&server, &ann.credential).await.expect("logged in");
     reactivate(&server, &admin, &bob.user_id).await.expect("reactivated");
     login_guest(&server, &bob.credential).await.expect("logged in");
+}
+
+#[on_both_backends]
+async fn a_refused_login_takes_the_time_of_whole_steps(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let guest = guest(&server).await;
+    let random = guest.credential.rsplit_once('.').expect("parts").1;
+    let of_nobody = format!("g1.{}.{random}", uuid::Uuid::now_v7());
+    let wrong = format!("g1.{}.{}", guest.user_id, "A".repeat(43));
+    for credential in [&of_nobody, &wrong] {
+        let start = Instant::now();
+        login_guest(&server, credential).await.expect_err("refused");
+        assert!(start.elapsed() >= Duration::from_millis(10), "{:?}", start.elapsed());
+    }
 }
 
 #[on_both_backends]

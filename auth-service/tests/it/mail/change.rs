@@ -11,12 +11,12 @@ use testing::{
 };
 use tonic::{Code, Status};
 
-use super::{Mail, MailServer, NEW, change_email, confirm, login, reset};
+use super::{Mail, MailServer, NEW, becomes_true, change_email, confirm, login, reset};
 use crate::{
     support::{
         PASSWORD, Server,
         callers::{is, refusal},
-        registration,
+        count, execute, registration,
     },
     users::calls::{assert_refused, change, me, refresh, users},
 };
@@ -132,6 +132,16 @@ async fn a_change_that_was_not_the_owners_is_undone(database: TestDatabase) {
         );
     }
     let mail = mails.with_link(OLD, "reset-password", 1).await;
+    for words in [
+        "The change of your e-mail address at",
+        "was undone.",
+        "Your previous password no longer works",
+        "logged out of every device",
+        "valid for 10 minutes.",
+    ] {
+        let text = mail.text.replace("\r\n", " ");
+        assert!(text.contains(words), "{words}: {text}");
+    }
     let answer = reset(&mut server.auth(), OLD, &mail.code(), "third horse")
         .await
         .expect("reset");
@@ -285,6 +295,88 @@ async fn a_change_needs_the_password_and_takes_the_place_of_an_earlier_one(datab
         .await
         .expect("confirmed");
     assert_eq!(changed.into_inner().user.expect("a user").email, "new@example.test");
+}
+
+#[on_both_backends]
+async fn a_token_of_somebody_else_does_not_hide_from_where_the_address_was_changed(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    mails.register_verified("ann").await;
+    let bob = server.register("bob").await.tokens.expect("tokens").access_token;
+    let request = ChangeEmailRequest {
+        email: "new@example.test".to_owned(),
+        current_password: PASSWORD.to_owned(),
+        identifier: "ann".to_owned(),
+    };
+    let asked = server.account().change_email(with_token(request, &bob)).await;
+    asked.expect("asked");
+    let request = ConfirmEmailChangeRequest {
+        code: mails.about_email("new@example.test", 1).await.code(),
+        identifier: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let confirmed = server.account().confirm_email_change(with_token(request, &bob)).await;
+    assert_eq!(
+        confirmed.expect("confirmed").into_inner().user.expect("a user").login,
+        "ann"
+    );
+    let notice = mails.about_email(OLD, 2).await;
+    assert!(notice.text.contains("from the IP address 127.0.0.1"), "{}", notice.text);
+    assert_eq!(me(server, &bob).await.expect("me").email, "bob@example.test");
+}
+
+#[on_both_backends]
+async fn the_recomputation_of_keys_gives_no_address_away_that_its_owner_can_get_back(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let token = mails.register_verified("strasse").await;
+    let reserved = "strasse@example.test";
+    move_to(&mails, &token, "new@example.test", PASSWORD, 0).await;
+    let notice = mails.about_email(reserved, 2).await;
+    // An older version gives somebody an address that is another spelling of the former one.
+    server.register("eve").await;
+    let other_spelling = "UPDATE users SET email = 'straße@example.test', email_folded = 'straße@example.test', \
+        key_time = NULL WHERE login = 'eve'";
+    execute(server, other_spelling).await;
+    let (running, _) = server.replica().await;
+    running.stop().await.expect("stopped");
+    let has_lost = "users WHERE login = 'eve' AND email_is_taken";
+    assert_eq!(count(server.database.db(), has_lost).await, 1);
+    let refused = login(server, reserved, PASSWORD).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+    revert(server, &notice).await.expect("undone");
+    let mail = mails.with_link(reserved, "reset-password", 1).await;
+    reset(&mut server.auth(), reserved, &mail.code(), NEW)
+        .await
+        .expect("reset");
+    let answer = login(server, reserved, NEW).await.expect("logged in");
+    assert_eq!(answer.user.expect("a user").login, "strasse");
+}
+
+#[on_both_backends]
+async fn an_address_that_is_no_longer_reserved_goes_to_the_user_who_has_it(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let token = mails.register_verified("strasse").await;
+    move_to(&mails, &token, "new@example.test", PASSWORD, 0).await;
+    server.register("eve").await;
+    let other_spelling = "UPDATE users SET email = 'straße@example.test', email_folded = 'straße@example.test', \
+        key_time = NULL WHERE login = 'eve'";
+    execute(server, other_spelling).await;
+    let (running, _) = server.replica().await;
+    running.stop().await.expect("stopped");
+    assert_eq!(count(server.database.db(), "users WHERE email_is_taken").await, 1);
+    server.clock.advance(Duration::from_hours(73));
+    server.clock.settle();
+    becomes_true(async || {
+        server.clock.advance(Duration::from_mins(2));
+        count(server.database.db(), "users WHERE email_is_taken").await == 0
+    })
+    .await;
+    let answer = login(server, "STRASSE@example.test", PASSWORD)
+        .await
+        .expect("logged in");
+    assert_eq!(answer.user.expect("a user").login, "eve");
 }
 
 #[on_both_backends]

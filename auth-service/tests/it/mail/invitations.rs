@@ -16,7 +16,7 @@ use crate::{
     support::{
         PASSWORD, Server,
         callers::{is, refusal, server_with_root},
-        count, settings,
+        count, execute, settings,
     },
     users::calls::{assert_refused, deactivate, delete, me, refresh, set_password, users},
 };
@@ -80,7 +80,7 @@ async fn an_invited_user_chooses_the_password_and_nobody_else_knows_one(database
     let (action, values) = mail.link();
     assert_eq!(
         (action.as_str(), values["identifier"].as_str()),
-        ("accept-invitation", "ann")
+        ("accept-invitation", "ann@example.test")
     );
     let answer = reset(&mut server.auth(), "ann", &values["code"], NEW)
         .await
@@ -264,6 +264,36 @@ async fn an_administrator_starts_a_reset_and_can_end_the_present_password(databa
     login(server, "ann", NEW).await.expect("logged in");
     let audited = "audit_events WHERE action = 'user.send_password_reset' AND outcome = 'success'";
     assert_eq!(count(server.database.db(), audited).await, 2);
+}
+
+#[on_both_backends]
+async fn an_administrator_also_ends_a_password_that_an_older_version_gave_an_invited_user(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let root = server.superuser().await;
+    let ann = invited(server, &root, "ann").await;
+    let first = mails.to("ann", 1).await.remove(0);
+    // It does not know of invitations, so it leaves the time of this one.
+    let password = "UPDATE users SET password_hash = (SELECT password_hash FROM users WHERE login = 'root') \
+        WHERE login = 'ann'";
+    execute(server, password).await;
+    let tokens = server.login("ann").await;
+    send_reset(server, &root, &ann.user_id, true).await.expect("sent");
+    assert_eq!(
+        refusal(login(server, "ann", PASSWORD).await),
+        is(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+    assert_refused(server, &tokens.access_token).await;
+    assert_eq!(
+        refusal(refresh(server, &tokens.refresh_token).await),
+        is(Code::Unauthenticated, "SESSION_ENDED")
+    );
+    let late = reset(&mut server.auth(), "ann", &first.code(), NEW).await;
+    assert_eq!(refusal(late), is(Code::Unauthenticated, "CODE_INVALID"));
+    // Ann is still invited.
+    let second = mails.with_link("ann@example.test", "accept-invitation", 2).await;
+    let answer = reset(&mut server.auth(), "ann", &second.code(), NEW).await;
+    assert_eq!(answer.expect("accepted").user.expect("a user").invite_time, None);
 }
 
 #[on_both_backends]

@@ -173,9 +173,8 @@ impl Mail {
         let link = self.text.lines().find(|line| line.starts_with("http")).expect("a link");
         let (_, fragment) = link.trim().split_once('#').expect("a fragment");
         let (action, query) = fragment.split_once('?').expect("a query");
-        let values = query.split('&').filter_map(|pair| pair.split_once('='));
-        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        (action.to_owned(), values.collect())
+        let values = url::form_urlencoded::parse(query.as_bytes());
+        (action.to_owned(), values.into_owned().collect())
     }
 }
 

@@ -197,3 +197,32 @@ async fn a_flood_of_one_kind_does_not_suppress_the_others(database: TestDatabase
     let changes = subjects.iter().filter(|subject| subject.contains("has changed"));
     assert_eq!(changes.count(), 1, "{subjects:?}");
 }
+
+#[on_both_backends]
+async fn notices_to_an_address_that_was_never_verified_share_one_limit(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    for _ in 0..3 {
+        login_on(server, "ann", "").await;
+    }
+    let changed = server
+        .account()
+        .change_password(with_token(change(PASSWORD, NEW), &token))
+        .await;
+    let token = changed
+        .expect("changed")
+        .into_inner()
+        .tokens
+        .expect("tokens")
+        .access_token;
+    assert_eq!(mails.answered("marker", 4).await.len(), 4);
+    // The fifth is the last, whatever it is about.
+    let changed = server
+        .account()
+        .change_password(with_token(change(NEW, PASSWORD), &token))
+        .await;
+    changed.expect("changed");
+    login_on(server, "ann", "").await;
+    assert_eq!(to("ann", mails.answered("marker-2", 6).await).len(), 5);
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel_async::RunQueryDsl as _;
 use proto::auth::v1::{RegisterRequest, RequestEmailVerificationRequest, User, VerifyEmailRequest};
 use testing::{
     TestDatabase, on_both_backends,
@@ -9,19 +10,23 @@ use testing::{
 };
 use tonic::{Code, Status};
 
-use super::{MailServer, NEW, change_email, login, reset, settings_of, verify};
+use super::{Mail, MailServer, NEW, change_email, login, reset, settings_of, verify};
 use crate::{
+    grpc::stale_tokens::waits,
     guests::{guest, upgrade, upgrade_to},
     support::{
         PASSWORD, Server,
         callers::{is, refusal},
-        credentials, registration,
+        count, credentials, execute, registration, with_password,
     },
     users::calls::{assert_refused, me},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+/// Address with which two users register, and its key.
+const SHARED: &str = "Ann@example.test";
+const SHARED_KEY: &str = "ann@example.test";
 
 /// Verifies an address with a password instead of an access token.
 async fn verify_by(server: &Server, identifier: &str, password: &str, code: &str) -> Result<User, Status> {
@@ -58,7 +63,7 @@ async fn a_registered_user_gets_a_code_and_verifies_the_address(database: TestDa
     let (action, values) = mail.link();
     assert_eq!(
         (action.as_str(), values["identifier"].as_str()),
-        ("verify-email", "ann")
+        ("verify-email", "ann@example.test")
     );
     assert_eq!(me(server, &token).await.expect("me").email_verify_time, None);
     let user = verify(server, &token, &mail.code()).await.expect("verified");
@@ -267,6 +272,211 @@ async fn an_address_that_nobody_has_verified_goes_to_the_first_who_does(database
     server.clock.settle();
     let taken = server.auth().register(with_address("zoe")).await;
     assert_eq!(refusal(taken), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+}
+
+/// Registers `eve` and, more than a day later, `ann` with the same address, which is still Eve's.
+/// Returns the mails of both.
+async fn register_two_with_one_address(mails: &MailServer) -> [Mail; 2] {
+    let server = &mails.server;
+    let with_address = |login: &str| RegisterRequest {
+        email: SHARED.to_owned(),
+        ..registration(login)
+    };
+    server.auth().register(with_address("eve")).await.expect("registered");
+    let to_eve = mails.about_email(SHARED, 1).await;
+    server.clock.advance(25 * HOUR);
+    server.clock.settle();
+    server.auth().register(with_address("ann")).await.expect("registered");
+    let to_ann = mails.about_email(SHARED, 2).await;
+    assert_eq!(to_ann.link().1["identifier"], "ann");
+    [to_eve, to_ann]
+}
+
+#[on_both_backends]
+async fn a_reset_takes_an_address_over_as_a_verification_does(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    register_two_with_one_address(&mails).await;
+    let mail = mails.request("ann", 0).await;
+    assert_eq!(mail.link().1["identifier"], "ann");
+    let answer = reset(&mut server.auth(), "ann", &mail.code(), NEW)
+        .await
+        .expect("reset");
+    let user = answer.user.expect("a user");
+    assert!(user.email_verify_time.is_some());
+    assert_eq!(
+        me(server, &answer.tokens.expect("tokens").access_token)
+            .await
+            .expect("me"),
+        user
+    );
+    let answer = login(server, SHARED, NEW).await.expect("logged in");
+    assert_eq!(answer.user.expect("a user").login, "ann");
+    // Eve has lost it.
+    let lost = "audit_events WHERE action = 'user.lose_email'";
+    assert_eq!(count(server.database.db(), lost).await, 1);
+    let refused = login(server, "eve", PASSWORD).await;
+    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+    assert_eq!(count(server.database.db(), "users WHERE email_is_taken").await, 1);
+}
+
+#[on_both_backends]
+async fn a_reset_takes_no_address_from_a_user_who_has_verified_it(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    register_two_with_one_address(&mails).await;
+    let mail = mails.request("eve", 0).await;
+    assert_eq!(mail.link().1["identifier"], SHARED);
+    reset(&mut server.auth(), SHARED, &mail.code(), NEW)
+        .await
+        .expect("reset");
+    // Ann receives mail there as well, so she gets a password, but not the address.
+    let mail = mails.request("ann", 2).await;
+    let answer = reset(&mut server.auth(), "ann", &mail.code(), "third horse")
+        .await
+        .expect("reset");
+    assert_eq!(answer.user.expect("a user").email_verify_time, None);
+    let answer = login(server, SHARED, NEW).await.expect("logged in");
+    assert_eq!(answer.user.expect("a user").login, "eve");
+    let refused = login(server, "ann", "third horse").await;
+    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+}
+
+#[on_both_backends]
+async fn a_holder_who_came_after_the_look_up_keeps_the_address_for_now(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    // Users are locked in the order of their ids, and these come in this order.
+    server.register("first").await;
+    let [_, mail] = register_two_with_one_address(&mails).await;
+    server.register("last").await;
+    let give = |login: &str, email: &str, key: &str| {
+        format!("UPDATE users SET email = '{email}', email_folded = '{key}' WHERE login = '{login}'")
+    };
+    execute(server, &give("eve", "eve@example.test", "eve@example.test")).await;
+    execute(server, &give("last", SHARED, SHARED_KEY)).await;
+    let mut other = server.database.db().begin().await.expect("a transaction");
+    // On PostgreSQL, Ann's call looks the holder up before it waits for her row.
+    let (mut account, code) = (server.account(), mail.code());
+    run_in(&mut other, "UPDATE users SET middle_name = '' WHERE login = 'ann'").await;
+    let call = tokio::spawn(async move {
+        let request = VerifyEmailRequest {
+            code,
+            identifier: "ann".to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        account.verify_email(request).await
+    });
+    waits(&server.database, &call).await;
+    run_in(&mut other, &give("last", "last@example.test", "last@example.test")).await;
+    run_in(&mut other, &give("first", SHARED, SHARED_KEY)).await;
+    other.commit().await.expect("committed");
+    let answer = call.await.expect("joined");
+    if server.database.backend() == db::Backend::Postgres {
+        assert_eq!(refusal(answer), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+        // The code is not used up.
+        verify_by(server, "ann", PASSWORD, &mail.code())
+            .await
+            .expect("verified");
+    } else {
+        // There is one writer, so the whole call came later.
+        answer.expect("verified");
+    }
+    let lost = "audit_events JOIN users ON users.id = subject_user_id WHERE action = 'user.lose_email' \
+        AND login = 'first'";
+    assert_eq!(count(server.database.db(), lost).await, 1);
+}
+
+async fn run_in(transaction: &mut db::Transaction, sql: &str) {
+    let done: db::Result<usize> = db::query!(transaction.conn(), |c| diesel::sql_query(sql).execute(c).await);
+    assert_eq!(done.expect(sql), 1, "{sql}");
+}
+
+#[on_both_backends]
+async fn a_mailed_link_works_after_a_change_of_the_login(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let ann = server.register("ann").await;
+    let (token, user_id) = (
+        ann.tokens.expect("tokens").access_token,
+        ann.user.expect("a user").user_id,
+    );
+    let to_verify = mails.about_email("ann@example.test", 1).await.link().1;
+    let to_reset = mails.request("ann", 0).await.link().1;
+    change_email(server, &token, "new@example.test", PASSWORD)
+        .await
+        .expect("asked");
+    let to_confirm = mails.about_email("new@example.test", 1).await.link().1;
+    // The page compares this with the user who is logged in.
+    assert_eq!(to_verify["user_id"], user_id);
+    assert_eq!(to_confirm["user_id"], user_id);
+    // The owner of the new address may be somebody else, and does not learn the present one.
+    assert_eq!(to_confirm["identifier"], "ann");
+    let rename = with_password(User {
+        login: "anna".to_owned(),
+        ..User::default()
+    });
+    let renamed = server.account().update_me(with_token(rename, &token)).await;
+    renamed.expect("renamed");
+    verify_by(server, &to_verify["identifier"], PASSWORD, &to_verify["code"])
+        .await
+        .expect("verified");
+    let answer = reset(&mut server.auth(), &to_reset["identifier"], &to_reset["code"], NEW).await;
+    assert_eq!(answer.expect("reset").user.expect("a user").login, "anna");
+}
+
+#[on_both_backends]
+async fn the_rule_goes_on_while_a_replica_runs_without_it(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    let mut without = mails.arguments.clone();
+    without.retain(|argument| argument != "--require-verified-email");
+    server.clock.advance(HOUR);
+    server.register("ann").await;
+    // A replica without the rule lets users in, and the others do not.
+    let (off, mut lenient) = server.replica_ahead(0, &settings_of(&without)).await;
+    lenient.login(credentials("ann", PASSWORD)).await.expect("logged in");
+    let refused = is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    assert_eq!(refusal(login(server, "ann", PASSWORD).await), refused);
+    // Replicas with the rule that start beside it know since when it has been on.
+    server.clock.advance(Duration::from_mins(50));
+    let (on, mut strict) = server.replica_ahead(0, &settings_of(&mails.arguments)).await;
+    assert_eq!(refusal(strict.login(credentials("ann", PASSWORD)).await), refused);
+    for running in [off, on] {
+        running.stop().await.expect("stopped");
+    }
+}
+
+#[on_both_backends]
+async fn the_rule_begins_anew_after_it_was_off_for_more_than_an_hour(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    server.clock.advance(HOUR);
+    server.register("ann").await;
+    mails.about_email("ann@example.test", 1).await;
+    let mut without = mails.arguments.clone();
+    without.retain(|argument| argument != "--require-verified-email");
+    // It is off twice, for less than an hour each time.
+    let refused = is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    for _ in 0..2 {
+        let (off, _) = server.replica_ahead(0, &settings_of(&without)).await;
+        off.stop().await.expect("stopped");
+        server.clock.advance(Duration::from_mins(59));
+        let (on, mut strict) = server.replica_ahead(0, &settings_of(&mails.arguments)).await;
+        assert_eq!(refusal(strict.login(credentials("ann", PASSWORD)).await), refused);
+        on.stop().await.expect("stopped");
+    }
+    // Then it is off for longer, so Ann is now a user from before, and reminded.
+    let (off, _) = server.replica_ahead(0, &settings_of(&without)).await;
+    off.stop().await.expect("stopped");
+    server.clock.advance(Duration::from_mins(61));
+    server.clock.settle();
+    let (_on, mut strict) = server.replica_ahead(0, &settings_of(&mails.arguments)).await;
+    strict.login(credentials("ann", PASSWORD)).await.expect("logged in");
+    mails.about_email("ann@example.test", 2).await;
+    server.clock.advance(31 * DAY);
+    server.clock.settle();
+    assert_eq!(refusal(strict.login(credentials("ann", PASSWORD)).await), refused);
 }
 
 #[on_both_backends]

@@ -9,9 +9,9 @@ use crate::{
     support::{
         PASSWORD, START, Server,
         callers::{is, refusal},
-        count, settings,
+        count, execute, settings,
     },
-    users::calls::{NEW, TEMPORARY, create, first_login, login, new_user, set_password, users},
+    users::calls::{NEW, TEMPORARY, create, deactivate, first_login, login, new_user, reactivate, set_password, users},
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -88,19 +88,45 @@ async fn an_older_version_that_sets_a_password_starts_its_time(database: TestDat
     let refused = first_login(&server, "ann", TEMPORARY, NEW).await;
     assert_eq!(refusal(refused), is(Code::FailedPrecondition, "PASSWORD_EXPIRED"));
     // It logs the user out everywhere, and leaves alone the columns that it does not know.
-    let root = server.login("root").await.access_token;
-    let user_id = {
-        let found = users(&server).get_user(with_token(get("ann"), &root)).await;
-        found.expect("a user").into_inner().user.expect("it").user_id
+    let now = START.plus(8 * DAY);
+    let now = match server.database.backend() {
+        db::Backend::Sqlite => now.as_micros().to_string(),
+        db::Backend::Postgres => format!("to_timestamp({})", now.as_seconds()),
     };
-    let revoke = proto::auth::v1::RevokeUserTokensRequest { user_id };
-    let revoked = users(&server).revoke_user_tokens(with_token(revoke, &root)).await;
-    revoked.expect("revoked");
+    execute(
+        &server,
+        &format!("UPDATE users SET force_logout_time = {now} WHERE login = 'ann'"),
+    )
+    .await;
     first_login(&server, "ann", TEMPORARY, NEW).await.expect("logged in");
 }
 
-fn get(user: &str) -> proto::auth::v1::GetUserRequest {
-    proto::auth::v1::GetUserRequest {
-        user_id: user.to_owned(),
+#[on_both_backends]
+async fn a_logout_everywhere_does_not_start_the_time_of_a_temporary_password_anew(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let root = server.superuser().await;
+    let ann = create(&server, &root, "ann", &[]).await;
+    let bob = server.register("bob").await.user.expect("a user").user_id;
+    set_password(&server, &root, &bob).await.expect("set");
+    server.clock.advance(4 * DAY);
+    let root = server.login("root").await.access_token;
+    for user_id in [&ann, &bob] {
+        let revoke = proto::auth::v1::RevokeUserTokensRequest {
+            user_id: user_id.clone(),
+        };
+        let revoked = users(&server).revoke_user_tokens(with_token(revoke, &root)).await;
+        revoked.expect("revoked");
+        deactivate(&server, &root, user_id).await.expect("deactivated");
+        reactivate(&server, &root, user_id).await.expect("reactivated");
     }
+    server.clock.advance(3 * DAY + Duration::from_secs(31));
+    for login in ["ann", "bob"] {
+        let refused = first_login(&server, login, TEMPORARY, NEW).await;
+        assert_eq!(refusal(refused), is(Code::FailedPrecondition, "PASSWORD_EXPIRED"));
+    }
+    // A new temporary password does.
+    let root = server.login("root").await.access_token;
+    set_password(&server, &root, &bob).await.expect("set");
+    server.clock.advance(6 * DAY);
+    first_login(&server, "bob", TEMPORARY, NEW).await.expect("logged in");
 }

@@ -1,11 +1,11 @@
 //! Users export all that is known of them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use proto::auth::v1::{AuditEvent, ExportMeRequest, ExportMeResponse, ExportedSession, UpdateUserRequest, User};
 use testing::{
     TestDatabase, on_both_backends,
-    rpc::{bad_fields, with_token},
+    rpc::{bad_fields, reason, retry_after, with_token},
 };
 use tonic::{Code, Status};
 
@@ -202,6 +202,28 @@ async fn an_export_names_nobody_else(database: TestDatabase) {
         (own.actor_login.as_str(), own.ip_address.as_str()),
         ("ann", "127.0.0.1")
     );
+}
+
+#[on_both_backends]
+async fn exports_are_limited_by_user(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let next = export(&server, &token, 1, "").await.expect("a page").next_page_token;
+    for _ in 1..20 {
+        export(&server, &token, 1, "").await.expect("a page");
+    }
+    let refused = export(&server, &token, 1, "").await.expect_err("refused");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS")
+    );
+    assert!(retry_after(&refused).is_some_and(|wait| wait <= Duration::from_mins(1)));
+    // An export that has begun goes on, and others are not affected.
+    export(&server, &token, 1, &next).await.expect("a page");
+    let bob = server.register("bob").await.tokens.expect("tokens").access_token;
+    export(&server, &bob, 1, "").await.expect("a page");
+    let pages = count(server.database.db(), "audit_events WHERE action = 'user.export'").await;
+    assert_eq!(pages, 21);
 }
 
 #[on_both_backends]

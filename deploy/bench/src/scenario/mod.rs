@@ -7,6 +7,7 @@ pub(crate) mod feed;
 pub(crate) mod footprint;
 pub(crate) mod gateway;
 pub(crate) mod guessing;
+pub(crate) mod guests;
 pub(crate) mod invalid;
 pub(crate) mod leaderboard;
 pub(crate) mod login;
