@@ -14,7 +14,7 @@ use crate::{
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, login::LoggedIn},
     },
-    model::User,
+    model::{AuthMethods, User},
     store,
 };
 
@@ -65,7 +65,8 @@ impl Accounts {
             if let CredentialVerdict::RightButOutdated(mac) = &verdict {
                 store::guest_credential_renew(tx, user.id, mac).await?;
             }
-            let begun = sessions.begin(tx, context, &user, device, now).await?;
+            let by = (AuthMethods::GUEST_CREDENTIAL, now);
+            let begun = sessions.begin(tx, context, &user, device, by).await?;
             AuditEvent::new(ACTION)
                 .user(user.id)
                 .detail("session_id", begun.session_id)

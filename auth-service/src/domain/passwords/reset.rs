@@ -16,7 +16,7 @@ use crate::{
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
     },
-    model::{CodePurpose, SessionEnd},
+    model::{AuthMethods, CodePurpose, SessionEnd},
     store,
 };
 
@@ -105,7 +105,9 @@ impl Accounts {
             user.invite_time = None;
             user.force_logout_time = Some(now);
             user.email_verify_time = is_verified.then_some(now).or(user.email_verify_time);
-            let begun = sessions.begin(tx, context, &user, None, now).await?;
+            // The user knows the new password. There is no registered method for a mailed code.
+            let by = (AuthMethods::PASSWORD, now);
+            let begun = sessions.begin(tx, context, &user, None, by).await?;
             if purpose != CodePurpose::Invitation {
                 let notice = Notice::PasswordChanged;
                 mails.post_notice(tx, context, &user, notice, now).await?;

@@ -31,7 +31,7 @@ use crate::{
         },
     },
     ids::DeviceId,
-    model::{Rotation, Session, SessionEnd, User},
+    model::{AuthMethods, Authentication, Rotation, Session, SessionEnd, User},
     store::{self, SessionWithHoldings},
 };
 
@@ -103,25 +103,28 @@ impl Sessions {
     }
 
     /// Begins a session in the caller's transaction, which has locked or created the user's row.
-    /// `device` is from a genuine device token of this user.
+    /// `device` is from a genuine device token of this user, who has just proved who they are by
+    /// these methods.
     pub(in crate::domain) async fn begin(
         &self,
         tx: &mut Conn,
         context: &RequestContext,
         user: &User,
         device: Option<DeviceId>,
-        now: Timestamp,
+        (methods, now): (AuthMethods, Timestamp),
     ) -> Result<StartedSession, Error> {
         let device = device.unwrap_or_else(DeviceId::generate);
         let changes = self.make_room(tx, context, user.id, device, now).await?;
-        let session = self.lifetimes.begin(user.id, device, &context.origin, now);
+        let authentication = Authentication::new(now, methods);
+        let session = self.lifetimes.begin(user.id, device, &context.origin, &authentication);
         let holdings = store::session_insert(tx, &session).await?;
         counts::session_begun();
         let claim = RefreshClaim {
             session_id: session.id,
             counter: session.counter,
         };
-        let access = self.issuer.issue(user, &holdings, Bearer::Session(session.id))?;
+        let bearer = Bearer::Session(session.id, &authentication);
+        let access = self.issuer.issue(user, &holdings, bearer)?;
         Ok(StartedSession {
             session_id: session.id,
             tokens: self.pair_with(access, claim, session.expire_time, now),
@@ -149,7 +152,8 @@ impl Sessions {
             session_id: session.id,
             counter: session.counter + 1,
         };
-        self.pair(tx, user, claim, expire_time, now).await
+        self.pair(tx, user, (claim, &session.authentication), expire_time, now)
+            .await
     }
 
     /// Updates the metric of sessions that have not ended.
@@ -250,12 +254,13 @@ impl Sessions {
         &self,
         tx: &mut Conn,
         user: &User,
-        claim: RefreshClaim,
+        (claim, authentication): (RefreshClaim, &Authentication),
         expire_time: Timestamp,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         let holdings = store::token_holdings(tx, user.id).await?;
-        let access = self.issuer.issue(user, &holdings, Bearer::Session(claim.session_id))?;
+        let bearer = Bearer::Session(claim.session_id, authentication);
+        let access = self.issuer.issue(user, &holdings, bearer)?;
         Ok(self.pair_with(access, claim, expire_time, now))
     }
 

@@ -23,7 +23,7 @@ use crate::{
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names, people::person_with_password},
     },
-    model::User,
+    model::{AuthMethods, User},
     store,
 };
 
@@ -165,7 +165,8 @@ impl Accounts {
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
-            let begun = sessions.begin(tx, context, &user, device, now).await?;
+            let by = (AuthMethods::PASSWORD, now);
+            let begun = sessions.begin(tx, context, &user, device, by).await?;
             published.extend(begun.changes);
             self.remind_to_verify(tx, &user).await?;
             self.attempts.succeeded(tx, &attempt).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     ids::{SessionId, UserId},
 };
 use futures_util::FutureExt as _;
@@ -541,9 +541,9 @@ fn an_offline_view_uses_its_grants_and_is_never_silent() {
     let bench = Bench::new();
     let mut grants = Grants::default();
     grants.set("player", ["games:read"]);
-    let view = AccessView::offline(bench.mint.key_set(), grants);
+    let view = AccessView::offline(bench.mint.key_set(), grants, Clock::system());
     let principal = bench.principal(&bench.claims());
-    assert!(!AccessView::offline(KeySet::empty(), Grants::default()).is_loaded());
+    assert!(!AccessView::offline(KeySet::empty(), Grants::default(), Clock::system()).is_loaded());
     assert!(view.is_loaded() && view.silence().is_none() && !view.refuses_in_silence(false));
     assert_eq!(view.check(&principal), Ok(()));
     assert!(view.allow(&principal, &named("games:read")));
