@@ -53,6 +53,8 @@ class TwoPrograms(Replicas):
 class Services:
     """Both services, run in one of the WAYS. They keep ports and data across a restart."""
 
+    ADMIN_PASSWORD = "a new long password"
+
     def __init__(self, folder, way, settings, postgres):
         self.is_standalone = way == STANDALONE
         if self.is_standalone:
@@ -100,7 +102,7 @@ class Services:
 
         Returns the refusal of the former and the access token of the latter.
         """
-        temporary, new = self.password_file.read_text().strip(), "a new long password"
+        temporary, new = self.password_file.read_text().strip(), self.ADMIN_PASSWORD
         credentials = {"identifier": "admin", "password": temporary}
         refusal = self.auth.refusal(f"{AUTH}/Login", credentials)
         self.auth.call(f"{AUTH}/Login", {**credentials, "newPassword": new, "newPasswordConfirmation": new})

@@ -571,6 +571,43 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(again.locator("#message")).to_be_empty()
 
 
+def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(person, gateway):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Account").click()
+    status = {"code": 16, "message": "log in again", "details": [{"@type": ERROR_INFO, "reason": "STEP_UP_REQUIRED", "domain": "authz.v1"}]}
+    refused = []
+
+    def refuse_once(route):
+        refused.append(route.request.headers["authorization"])
+        if len(refused) == 1:
+            route.fulfill(status=401, content_type="application/json", body=json.dumps(status))
+        else:
+            route.continue_()
+
+    # The form that has the password asks for it only once.
+    page.route("**/v1/me/email", refuse_once)
+    page.locator("#new-email").fill(f"{login}@example.org")
+    page.locator("#email-password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {login}@example.org.")
+    assert len(set(refused)) == 2
+    # Another call asks in a dialog, which can be left.
+    refused.clear()
+    page.get_by_role("button", name="Back").click()
+    page.route("**/v1/me", refuse_once)
+    page.get_by_role("button", name="Account").click()
+    expect(page.locator("#step-up-password")).to_be_focused()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#message")).to_have_text("You logged in some time ago. Enter your password to go on.")
+    refused.clear()
+    page.get_by_role("button", name="Account").click()
+    page.locator("#step-up-password").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#account-title")).to_be_focused()
+    assert len(set(refused)) == 2
+
+
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     login = register(person())
     other = person(link_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?"), gateway))

@@ -73,3 +73,21 @@ def test_courses_follows_tokens_permissions_and_logouts(gateway, courses):
 
     assert gateway.rest(token).post("/v1/auth/logout", json={}).status_code == 200
     until(lambda: courses.refused_with("ListCourses", token=token) == ("UNAUTHENTICATED", "TOKEN_REVOKED"), "logged out here too", 1)
+
+
+def test_an_old_login_deletes_no_course_until_its_user_has_proved_who_they_are(gateway, courses):
+    password = (gateway.folder / "data" / "admin-password").read_text().strip()
+    logged_in = gateway.rest().post("/v1/auth/login", json={"identifier": "admin", "password": password}).json()
+    token = gateway.old_login(logged_in, audience="courses")
+    assert courses.call("ListCourses", token=token)["courses"]
+    refused = ("UNAUTHENTICATED", "STEP_UP_REQUIRED")
+    assert courses.refused_with("DeleteCourse", {"courseId": "forks"}, token) == refused
+    # Someone without the permission is not sent to log in again for nothing.
+    player = gateway.old_login(gateway.register())
+    assert courses.refused_with("DeleteCourse", {"courseId": "forks"}, player) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
+    proof = {"password": password, "audience": "courses"}
+    proved = gateway.rest(gateway.administrator()).post("/v1/me:reauthenticate", json=proof)
+    assert proved.status_code == 200, proved.text
+    fresh = proved.json()["accessToken"]
+    assert courses.call("DeleteCourse", {"courseId": "forks"}, fresh) == {}
+    assert courses.refused_with("DeleteCourse", {"courseId": "forks"}, fresh) == ("NOT_FOUND", "COURSE_NOT_FOUND")

@@ -258,7 +258,8 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     call("AuthService_RevokeAllTokens", token, body={})
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
-    call("AccountService_DeleteMe", token, body={"currentPassword": "purple elephants"})
+    fresh = call("AccountService_Reauthenticate", token, body={"password": "purple elephants"})["accessToken"]
+    call("AccountService_DeleteMe", fresh, body={"currentPassword": "purple elephants"})
 
     # A guest comes back, and becomes a user.
     guest = call("AuthService_RegisterGuest", None, body={})
@@ -344,6 +345,21 @@ def test_a_401_says_how_to_authenticate(gateway):
     assert challenge(gateway.rest().post("/v1/auth/rotate", json={"refreshToken": "v1.x"})) == 'Bearer realm="api"'
     page = {"origin": "http://127.0.0.1:8081"}
     assert "www-authenticate" in gateway.rest().get("/v1/me", headers=page).headers["access-control-expose-headers"]
+
+
+def test_a_401_for_an_old_login_says_how_recent_it_must_be(gateway):
+    registered = gateway.register()
+    rest = gateway.rest(gateway.old_login(registered))
+    refused = rest.post("/v1/me:delete", json={"currentPassword": PASSWORD})
+    assert refused.status_code == 401, refused.text
+    [info] = [each for each in refused.json()["details"] if each["@type"].endswith("ErrorInfo")]
+    assert (info["reason"], info["metadata"]) == ("STEP_UP_REQUIRED", {"max_age": "900"})
+    challenge = r'Bearer realm="api", error="insufficient_user_authentication", error_description="[^"]+", max_age="900"'
+    assert re.fullmatch(challenge, refused.headers["www-authenticate"])
+    proved = rest.post("/v1/me:reauthenticate", json={"password": PASSWORD})
+    assert proved.status_code == 200, proved.text
+    fresh = gateway.rest(proved.json()["accessToken"])
+    assert fresh.post("/v1/me:delete", json={"currentPassword": PASSWORD}).status_code == 200
 
 
 def test_retry_after_comes_with_retry_info(own_gateway):

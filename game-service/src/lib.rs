@@ -165,7 +165,7 @@ impl VerificationKeys {
                     source.follow(followed, refresh, stop).await;
                 });
                 let grants = Grants::from_descriptor_set(FILE_DESCRIPTOR_SET).map_err(StartError::failed)?;
-                Ok((AccessView::offline(keys.clone(), grants), None))
+                Ok((AccessView::offline(keys.clone(), grants, clock.clone()), None))
             }
             Self::Follow(follower, rule) => {
                 let access = AccessView::following(keys.clone(), clock.clone()).with_silence(rule);

@@ -82,6 +82,7 @@ pub(crate) use self::{
         login::Credentials,
         names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
+        reauthentication::Proof,
         registration::{NewPerson, Registered, Registration},
         stale_keys::{recheck_stale_name_keys, recompute_stale_name_keys},
     },

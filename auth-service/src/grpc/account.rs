@@ -12,7 +12,7 @@ use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, emails, export, guests, passwords, profile, request_context::request_context, sessions,
+    convert, emails, export, guests, passwords, profile, reauthentication, request_context::request_context, sessions,
     transport::Transports,
 };
 use crate::{
@@ -69,6 +69,13 @@ impl AccountService for AccountRpc {
                 tokens: Some(tokens),
             }),
         )
+    }
+
+    async fn reauthenticate(
+        &self,
+        request: Request<proto::ReauthenticateRequest>,
+    ) -> Result<Response<proto::ReauthenticateResponse>, Status> {
+        reauthentication::reauthenticate(&self.accounts, request).await
     }
 
     async fn request_email_verification(

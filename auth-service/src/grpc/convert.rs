@@ -54,6 +54,14 @@ pub(super) fn access_token(access: &AccessToken) -> proto::RefreshAccessTokenRes
     }
 }
 
+pub(super) fn reauthenticated(access: &AccessToken) -> proto::ReauthenticateResponse {
+    proto::ReauthenticateResponse {
+        token_type: TOKEN_TYPE.to_owned(),
+        access_token: access.token.expose_secret().to_owned(),
+        access_expires_in: seconds(access.expires_in),
+    }
+}
+
 pub(super) fn service_token(access: &AccessToken) -> proto::IssueServiceTokenResponse {
     proto::IssueServiceTokenResponse {
         token_type: TOKEN_TYPE.to_owned(),
@@ -79,6 +87,9 @@ pub(super) fn session(session: Session, current: Option<SessionId>) -> proto::Se
             .ended
             .map(|ended| ended.reason.as_str().to_owned())
             .unwrap_or_default(),
+        auth_time: Some(session.authentication.time.into()),
+        auth_methods: session.authentication.methods.to_vec(),
+        acr: session.authentication.acr.to_string(),
     }
 }
 
@@ -88,6 +99,7 @@ pub(super) fn introspection(found: Introspection) -> proto::IntrospectTokenRespo
     } else {
         "refresh_token"
     };
+    let authentication = found.authentication.as_ref();
     proto::IntrospectTokenResponse {
         active: true,
         token_type: token_type.to_owned(),
@@ -100,6 +112,9 @@ pub(super) fn introspection(found: Introspection) -> proto::IntrospectTokenRespo
         issue_time: found.issue_time.map(Into::into),
         expire_time: Some(found.expire_time.into()),
         audiences: found.audiences,
+        auth_time: authentication.map(|it| it.time.into()),
+        auth_methods: authentication.map(|it| it.methods.to_vec()).unwrap_or_default(),
+        acr: authentication.map(|it| it.acr.to_string()).unwrap_or_default(),
     }
 }
 

@@ -21,6 +21,7 @@ mod profile;
 mod rbac;
 mod rbac_messages;
 mod rbac_requests;
+mod reauthentication;
 mod request_context;
 mod service_accounts;
 mod sessions;

@@ -5,6 +5,7 @@
 //! a transaction or a request.
 
 mod audit;
+mod authentication;
 mod catalog;
 mod feed;
 mod guest;
@@ -19,6 +20,7 @@ mod user_import;
 
 pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
+    authentication::{AuthMethods, Authentication},
     catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::{FeedHead, FeedKind},
     guest::GuestCredential,

@@ -8,6 +8,8 @@ use base::{
 };
 use db::text_enum;
 
+use crate::model::Authentication;
+
 /// How long after a rotation a retry with the same `request_id` gets the response again.
 const RETRY_WINDOW: Duration = Duration::from_mins(1);
 /// How long after a rotation a second call with the old token counts as a race, not as theft. The
@@ -35,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) ip_address: String,
     pub(crate) user_agent: String,
     pub(crate) last_use_time: Timestamp,
+    /// Time and methods of the login.
+    pub(crate) authentication: Authentication,
 }
 
 /// The end of a session.
@@ -176,6 +180,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AuthMethods;
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_micros(0).plus(Duration::from_secs(seconds))
@@ -197,6 +202,7 @@ mod tests {
             ip_address: String::new(),
             user_agent: String::new(),
             last_use_time: at(1000),
+            authentication: Authentication::new(at(0), AuthMethods::PASSWORD),
         }
     }
 

@@ -27,6 +27,8 @@ type Texts = Array<Text>;
 type BigInts = Array<BigInt>;
 type Bools = Array<Bool>;
 type Timestamps = Array<sql_types::Timestamp>;
+type OptionalTimestamps = Array<Nullable<sql_types::Timestamp>>;
+type OptionalTexts = Array<Nullable<Text>>;
 
 /// One column of these rows.
 fn column<'a, Row, Value>(rows: &'a [Row], value: impl Fn(&'a Row) -> Value) -> Vec<Value> {
@@ -93,7 +95,8 @@ pub(crate) async fn users_record_logins(
 pub(crate) async fn sessions_insert_together(conn: &mut Conn, rows: &[&NewSession]) -> db::Result<()> {
     let insert = prepared::<()>(
         "INSERT INTO sessions (id, user_id, counter, is_used, create_time, rotate_time, expire_time, \
-         absolute_expire_time, device_id, ip_address, user_agent, last_use_time, sweep_time) SELECT * FROM unnest(",
+         absolute_expire_time, device_id, ip_address, user_agent, last_use_time, sweep_time, auth_time, auth_methods, \
+         acr) SELECT * FROM unnest(",
     )
     .bind::<Uuids, _>(column(rows, |row| row.id))
     .text(", ")
@@ -120,6 +123,12 @@ pub(crate) async fn sessions_insert_together(conn: &mut Conn, rows: &[&NewSessio
     .bind::<Timestamps, _>(column(rows, |row| row.last_use_time))
     .text(", ")
     .bind::<Timestamps, _>(column(rows, |row| row.sweep_time))
+    .text(", ")
+    .bind::<OptionalTimestamps, _>(column(rows, |row| row.auth_time))
+    .text(", ")
+    .bind::<OptionalTexts, _>(column(rows, |row| row.auth_methods.as_deref()))
+    .text(", ")
+    .bind::<OptionalTexts, _>(column(rows, |row| row.acr.as_deref()))
     .text(")");
     query_postgres!(conn, |c| insert.execute(c).await).map(drop)
 }

@@ -56,6 +56,9 @@ diesel::table! {
         user_agent -> Text,
         last_use_time -> Timestamp,
         sweep_time -> Timestamp,
+        auth_time -> Nullable<Timestamp>,
+        auth_methods -> Nullable<Text>,
+        acr -> Nullable<Text>,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Queries on `sessions`.
 
+use access::token::Acr;
 use base::{
     clock::Timestamp,
     ids::{SessionId, SessionKind, UserId},
@@ -12,7 +13,7 @@ use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
 use super::{columns::CorruptRow, schema::sessions};
 use crate::{
     ids::DeviceId,
-    model::{Ended, Session, SessionEnd},
+    model::{AuthMethods, Authentication, Ended, Session, SessionEnd},
 };
 
 /// Maximum number of ended sessions that one login deletes.
@@ -39,13 +40,34 @@ pub(super) struct SessionRow {
     ip_address: String,
     user_agent: String,
     last_use_time: Timestamp,
+    auth_time: Option<Timestamp>,
+    auth_methods: Option<String>,
+    acr: Option<String>,
+}
+
+impl SessionRow {
+    /// Takes out the time and the methods of the login. A session that an earlier version began
+    /// counts as begun with a password, as nearly all were.
+    fn take_authentication(&mut self) -> Authentication {
+        let (Some(time), Some(methods)) = (self.auth_time, self.auth_methods.take()) else {
+            return Authentication::new(self.create_time, AuthMethods::PASSWORD);
+        };
+        // A class that this version does not know counts as the lowest.
+        let acr = self.acr.as_deref().and_then(|acr| acr.parse().ok());
+        Authentication {
+            time,
+            methods: AuthMethods::stored(methods),
+            acr: acr.unwrap_or(Acr::OneFactor),
+        }
+    }
 }
 
 impl TryFrom<SessionRow> for Session {
     type Error = CorruptRow;
 
-    fn try_from(row: SessionRow) -> Result<Self, CorruptRow> {
+    fn try_from(mut row: SessionRow) -> Result<Self, CorruptRow> {
         Ok(Self {
+            authentication: row.take_authentication(),
             ended: match (row.end_time, row.end_reason) {
                 (None, None) => None,
                 (Some(time), Some(reason)) => Some(Ended { time, reason }),
@@ -91,6 +113,9 @@ pub(crate) struct NewSession {
     pub(crate) last_use_time: Timestamp,
     /// Time at which to check whether the session has expired.
     pub(crate) sweep_time: Timestamp,
+    pub(crate) auth_time: Option<Timestamp>,
+    pub(crate) auth_methods: Option<String>,
+    pub(crate) acr: Option<String>,
 }
 
 /// The last use of a session.
@@ -495,6 +520,36 @@ mod tests {
             ip_address: String::new(),
             user_agent: String::new(),
             last_use_time: now,
+            auth_time: None,
+            auth_methods: None,
+            acr: None,
+        }
+    }
+
+    #[test]
+    fn a_session_of_an_earlier_or_a_later_version_has_a_login_too() {
+        let (begun, later) = (Timestamp::from_micros(1), Timestamp::from_micros(2));
+        for (time, methods, acr, expected) in [
+            (None, None, None, (begun, "pwd", Acr::OneFactor)),
+            (Some(later), Some("swk"), Some("1"), (later, "swk", Acr::OneFactor)),
+            (
+                Some(later),
+                Some("hwk user"),
+                Some("2"),
+                (later, "hwk user", Acr::TwoFactors),
+            ),
+            (Some(later), Some("pwd"), Some("3"), (later, "pwd", Acr::OneFactor)),
+        ] {
+            let row = SessionRow {
+                create_time: begun,
+                auth_time: time,
+                auth_methods: methods.map(str::to_owned),
+                acr: acr.map(str::to_owned),
+                ..row()
+            };
+            let read = Session::try_from(row).ok().map(|session| session.authentication);
+            let read = read.expect("a good row");
+            assert_eq!((read.time, read.methods.as_str(), read.acr), expected);
         }
     }
 

@@ -1,8 +1,8 @@
 // The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
-  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, knownGuest, login, logout, logoutEverywhere, onChange, playAsGuest,
-  register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
+  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, knownGuest, login, logout, logoutEverywhere, onChange, onStepUp,
+  playAsGuest, register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
@@ -32,6 +32,7 @@ const WORDS = {
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
   PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
+  STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
 
@@ -188,6 +189,7 @@ const ACTIONS = {
   "email-form": changeAddress,
   "password-form": replacePassword,
   "delete-form": removeAccount,
+  "step-up-form": ({ password }) => $("step-up").close(password),
 };
 
 for (const form of Object.keys(ACTIONS).map($)) {
@@ -247,6 +249,19 @@ function askForNewPassword(identifier, password) {
   $("new-password").focus();
   say(WORDS.PASSWORD_CHANGE_REQUIRED);
 }
+
+// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
+onStepUp(() => new Promise((resolve) => {
+  $("step-up").returnValue = "";
+  $("step-up").onclose = () => {
+    const password = $("step-up").returnValue;
+    $("step-up").returnValue = "";
+    $("step-up-form").reset();
+    resolve(password || null);
+  };
+  $("step-up").showModal();
+}));
+$("leave-step-up").onclick = () => $("step-up").close("");
 
 // --- The account ---
 

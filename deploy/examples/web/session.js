@@ -42,6 +42,11 @@ export class ApiError extends Error {
 // Calls the listener with the user after a login, and with null and a message after the session has ended.
 export const onChange = (listener) => listeners.add(listener);
 
+// Sets how the user is asked for the password, when a call needs a more recent login. The function returns a promise of the
+// password, or of null if the user does not give it.
+let askForPassword = async () => null;
+export const onStepUp = (ask) => { askForPassword = ask; };
+
 // Returns whether the user is logged in: a deployment may want the address confirmed first.
 export async function register(account) {
   const registered = await post("/v1/auth/register", { ...account, passwordConfirmation: account.password, audience: GAMES });
@@ -218,31 +223,45 @@ async function send(method, path, body, signal) {
   const audience = audienceOf(path);
   const user = userId;
   if (!accessTokens.has(audience)) await renew(audience);
-  const used = accessTokens.get(audience);
-  const attempt = () =>
-    request(path, {
+  let used = null;
+  const attempt = () => {
+    used = accessTokens.get(audience);
+    return request(path, {
       method,
       signal,
-      headers: { authorization: `Bearer ${accessTokens.get(audience)}`, "content-type": "application/json" },
+      headers: { authorization: `Bearer ${used}`, "content-type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
+  };
   let response = await attempt();
-  if (response.status === 401) {
+  for (let tries = 1; response.status === 401; tries++) {
     const error = await errorOf(response);
-    if (!isOver(error)) throw error;
-    // The token has expired, was issued before the roles changed, or lacks the audience: the session continues. For any
-    // other reason it has ended.
-    if (!["TOKEN_EXPIRED", "TOKEN_STALE", "AUDIENCE_REQUIRED"].includes(error.reason)) {
-      // A late response must not end the session of a user who has logged in since.
+    // An expired token is renewed, and the renewed one may still be of an old login.
+    if (!isOver(error) || tries > 2) throw error;
+    if (error.reason === "STEP_UP_REQUIRED") {
+      await reauthenticate(audience, body?.currentPassword, error);
+    } else if (["TOKEN_EXPIRED", "TOKEN_STALE", "AUDIENCE_REQUIRED"].includes(error.reason)) {
+      // The token has expired, was issued before the roles changed, or lacks the audience: the session continues.
+      await renew(audience, used);
+    } else {
+      // For any other reason it has ended. A late response must not end the session of a user who has logged in since.
       if (accessTokens.get(audience) === used) end("You were logged out.");
       throw error;
     }
-    await renew(audience, used);
     if (userId !== user) throw error;
     response = await attempt();
   }
   if (!response.ok) throw await errorOf(response);
   return response;
+}
+
+// Gets an access token for this service that says that the user has just proved who they are. It is used until it expires or
+// is renewed. Asks for the password, unless the refused call has it.
+async function reauthenticate(audience, given, refused) {
+  const password = given ?? (await askForPassword());
+  if (!password) throw refused;
+  const { accessToken } = await call("POST", "/v1/me:reauthenticate", { password, audience });
+  accessTokens.set(audience, accessToken);
 }
 
 // Replaces the access token for this service, unless that has happened since `used` was read. Only one tab does this at

@@ -19,6 +19,7 @@ const REFRESH_TOKEN: &str = "v1.0190b6e4-a0b1-7c55-b1d2-3e4f5a6b7c8d.1.q3VnY2p6b
 /// would do nothing.
 pub(crate) const INCLUDED: &[(&str, &[&str])] = &[
     ("AccountService_DeleteMe", &["current_password"]),
+    ("AccountService_Reauthenticate", &["password"]),
     ("AccountService_UpdateMe", &["first_name"]),
     (
         "AccountService_UpdateMe_update",
@@ -251,11 +252,13 @@ const NUMBERS: &[(&str, i64)] = &[
 
 const TEXTS: &[(&str, &str)] = &[
     ("access_token", ACCESS_TOKEN),
+    ("acr", "1"),
     ("action", "create"),
     ("actor_client_id", "first-party"),
     ("actor_login", "ann"),
     ("actor_user_id", ANN),
     ("alg", "EdDSA"),
+    ("auth_methods", "pwd"),
     ("board", "....X...."),
     ("client_id", "chat-service"),
     ("client_secret", "pC3wq1V2mJ8nY5tR7uA0bD4fG6hK9lZ1xS2eQ3vN4o"),

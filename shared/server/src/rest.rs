@@ -17,6 +17,8 @@ use tonic_types::{ErrorDetails, FieldViolation};
 const TRANSCODED: HeaderName = HeaderName::from_static("x-envoy-original-path");
 /// Protection space that all services share (RFC 9110, section 11.5).
 const REALM: &str = "api";
+/// Parameters of a challenge for a better login, which the error has as metadata.
+const STEP_UP_PARAMETERS: [&str; 2] = ["max_age", "acr_values"];
 
 /// API through which a call came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,22 +68,32 @@ impl Dialect {
     }
 }
 
-/// Returns the challenge of a 401 (RFC 6750, section 3).
+/// Returns the challenge of a 401 (RFC 6750, section 3). One for a better login says which login is
+/// needed (RFC 9470, section 3).
 ///
 /// A 401 for another reason, such as a wrong password or an expired refresh token, needs a
 /// challenge too (RFC 9110, section 15.5.2). That challenge has no `error`, because no access token
 /// was refused.
 fn challenge(message: &str, details: &ErrorDetails) -> HeaderValue {
-    let is_refused = details
-        .error_info()
-        .is_some_and(|info| info.domain == ErrorReason::DOMAIN && info.reason != ErrorReason::TokenMissing.name());
-    let text = if is_refused {
+    let info = details.error_info().filter(|info| info.domain == ErrorReason::DOMAIN);
+    let refused = info.filter(|info| info.reason != ErrorReason::TokenMissing.name());
+    let text = if let Some(info) = refused {
+        let mut parameters = String::new();
+        let mut error = "invalid_token";
+        if info.reason == ErrorReason::StepUpRequired.name() {
+            error = "insufficient_user_authentication";
+            for name in STEP_UP_PARAMETERS {
+                if let Some(value) = info.metadata.get(name) {
+                    parameters.extend([", ", name, "=\"", value, "\""]);
+                }
+            }
+        }
         // Remove the characters that a quoted string cannot contain.
         let message = message.replace(
             |letter: char| !matches!(letter, ' '..='~') || letter == '"' || letter == '\\',
             "",
         );
-        format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{message}\"")
+        format!("Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{message}\"{parameters}")
     } else {
         format!("Bearer realm=\"{REALM}\"")
     };
@@ -248,6 +260,14 @@ mod tests {
         assert_eq!(
             challenge(ErrorReason::TokenExpired, "it has \"expired\\\""),
             r#"Bearer realm="api", error="invalid_token", error_description="it has expired""#
+        );
+        let step_up = ErrorReply::new(Code::Unauthenticated, ErrorReason::StepUpRequired, "log in")
+            .with_metadata("max_age", "900")
+            .with_metadata("acr_values", "2");
+        assert_eq!(
+            headers(Dialect::Rest, step_up)[WWW_AUTHENTICATE],
+            "Bearer realm=\"api\", error=\"insufficient_user_authentication\", error_description=\"log in\", \
+             max_age=\"900\", acr_values=\"2\""
         );
         let password = ErrorReply::new(Code::Unauthenticated, auth::ErrorReason::CredentialsInvalid, "wrong");
         assert_eq!(

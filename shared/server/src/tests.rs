@@ -29,7 +29,7 @@ async fn spawn(settings: &ServerSettings) -> (std::net::SocketAddr, Running) {
         settings,
         descriptor_set: FILE_DESCRIPTOR_SET,
         verifier: TokenMint::fixed(1).verifier(Clock::system()),
-        access: AccessView::offline(KeySet::empty(), Grants::default()),
+        access: AccessView::offline(KeySet::empty(), Grants::default(), Clock::system()),
     };
     server.spawn(listener, &running).await.expect("a server");
     (address, running)
@@ -203,7 +203,7 @@ async fn in_process_channels_need_neither_tls_nor_a_certificate() {
         settings: &settings,
         descriptor_set: FILE_DESCRIPTOR_SET,
         verifier: TokenMint::fixed(1).verifier(Clock::system()),
-        access: AccessView::offline(KeySet::empty(), Grants::default()),
+        access: AccessView::offline(KeySet::empty(), Grants::default(), Clock::system()),
     };
     server.spawn(listener, &running).await.unwrap();
 

@@ -19,7 +19,7 @@ use crate::{
         users::{accounts::Accounts, login::LoggedIn},
     },
     ids::DeviceId,
-    model::User,
+    model::{AuthMethods, User},
     store,
 };
 
@@ -68,6 +68,7 @@ impl Accounts {
                 verified: user.clone(),
                 context: context.clone(),
                 device: device.unwrap_or_else(DeviceId::generate),
+                methods: AuthMethods::GUEST_CREDENTIAL,
                 event: AuditEvent::new(ACTION)
                     .user(user.id)
                     .detail("method", "guest_credential"),
@@ -93,7 +94,8 @@ impl Accounts {
             if let CredentialVerdict::RightButOutdated(mac) = &verdict {
                 store::guest_credential_renew(tx, user.id, mac).await?;
             }
-            let begun = sessions.begin(tx, context, &user, device, now).await?;
+            let by = (AuthMethods::GUEST_CREDENTIAL, now);
+            let begun = sessions.begin(tx, context, &user, device, by).await?;
             AuditEvent::new(ACTION)
                 .user(user.id)
                 .detail("session_id", begun.session_id)

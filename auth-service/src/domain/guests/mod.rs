@@ -9,6 +9,7 @@ pub(super) mod credential;
 pub(super) mod deletion;
 pub(super) mod idle;
 pub(super) mod login;
+pub(super) mod proof;
 pub(super) mod registration;
 pub(super) mod rules;
 pub(super) mod upgrade;

@@ -21,7 +21,7 @@ use crate::{
         },
     },
     mail::Locale,
-    model::{GuestCredential, ReservedRole},
+    model::{AuthMethods, GuestCredential, ReservedRole},
     store::{self, NewUser},
 };
 
@@ -83,7 +83,8 @@ impl Accounts {
                 sweep_time: self.next_guest_check(now, now),
             };
             store::guest_credential_insert(tx, &stored).await?;
-            let begun = sessions.begin(tx, context, &user, None, now).await?;
+            let by = (AuthMethods::GUEST_CREDENTIAL, now);
+            let begun = sessions.begin(tx, context, &user, None, by).await?;
             let recorded = store::user_record_login(tx, &user, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
             AuditEvent::new("user.register_guest")

@@ -16,7 +16,7 @@ use crate::{
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
     },
-    model::{CodePurpose, SessionEnd, User},
+    model::{AuthMethods, CodePurpose, SessionEnd, User},
     store,
 };
 
@@ -110,7 +110,9 @@ impl Accounts {
                     self.record_email_proof(tx, &user, now).await?
                 }
             };
-            let begun = sessions.begin(tx, context, &user, None, now).await?;
+            // The user knows the new password. There is no registered method for a mailed code.
+            let by = (AuthMethods::PASSWORD, now);
+            let begun = sessions.begin(tx, context, &user, None, by).await?;
             if purpose != CodePurpose::Invitation {
                 let notice = Notice::PasswordChanged;
                 mails.post_notice(tx, context, &user, notice, now).await?;

@@ -1,6 +1,6 @@
 //! Introspection (RFC 7662) and revocation (RFC 7009) of refresh tokens and access tokens.
 
-use access::token::{FIRST_PARTY_CLIENT_ID, Principal};
+use access::token::{Acr, FIRST_PARTY_CLIENT_ID, Principal};
 use base::{
     clock::Timestamp,
     ids::{SessionId, UserId},
@@ -16,7 +16,7 @@ use crate::{
         sessions::{ends, lifecycle::Sessions, revocation},
         tokens::refresh::RefreshClaim,
     },
-    model::{Session, SessionEnd, TokenState, User},
+    model::{AuthMethods, Authentication, Session, SessionEnd, TokenState, User},
     store,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Introspection {
     pub(crate) expire_time: Timestamp,
     /// Services that accept the token, or the deployment. Empty for a refresh token.
     pub(crate) audiences: Vec<String>,
+    /// Time and methods of the login; `None` for a service, and for a token that does not say them.
+    pub(crate) authentication: Option<Authentication>,
 }
 
 impl Sessions {
@@ -155,6 +157,7 @@ async fn introspect_refresh(
         permissions: holdings.direct,
         expire_time: session.expire_time,
         audiences: Vec::new(),
+        authentication: Some(session.authentication.clone()),
     }))
 }
 
@@ -185,6 +188,11 @@ async fn introspect_access(
         permissions: principal.permissions().to_vec(),
         expire_time: principal.expires_at(),
         audiences: principal.audiences().to_vec(),
+        authentication: principal.auth_time().map(|time| Authentication {
+            time,
+            methods: AuthMethods::stored(principal.auth_methods().join(" ")),
+            acr: principal.acr().unwrap_or(Acr::OneFactor),
+        }),
     }))
 }
 

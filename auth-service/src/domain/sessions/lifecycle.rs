@@ -32,7 +32,7 @@ use crate::{
         },
     },
     ids::DeviceId,
-    model::{Rotation, Session, SessionEnd, TokenHoldings, User},
+    model::{AuthMethods, Authentication, Rotation, Session, SessionEnd, TokenHoldings, User},
     store::{self, NewSession, SessionWithHoldings},
 };
 
@@ -105,20 +105,22 @@ impl Sessions {
     }
 
     /// Begins a session in the caller's transaction, which has locked or created the user's row.
-    /// `device` is from a genuine device token of this user.
+    /// `device` is from a genuine device token of this user, who has just proved who they are by
+    /// these methods.
     pub(in crate::domain) async fn begin(
         &self,
         tx: &mut Conn,
         context: &RequestContext,
         user: &User,
         device: Option<DeviceId>,
-        now: Timestamp,
+        (methods, now): (AuthMethods, Timestamp),
     ) -> Result<StartedSession, Error> {
         let device = device.unwrap_or_else(DeviceId::generate);
         let changes = self.make_room(tx, context, user.id, device, now).await?;
-        let session = self.lifetimes.begin(user.id, device, &context.origin, now);
+        let authentication = Authentication::new(now, methods);
+        let session = self.lifetimes.begin(user.id, device, &context.origin, &authentication);
         let holdings = store::session_insert(tx, &session).await?;
-        self.started((user, &holdings), &session, device, changes)
+        self.started((user, &holdings), (&session, &authentication), device, changes)
     }
 
     /// Does a login that only begins a session, together with others that come at the same time.
@@ -135,7 +137,12 @@ impl Sessions {
         let Some(begun) = self.plain_logins.write(login).await? else {
             return Ok(None);
         };
-        let started = self.started((&begun.user, &begun.holdings), &begun.session, device, Vec::new())?;
+        let started = self.started(
+            (&begun.user, &begun.holdings),
+            (&begun.session, &begun.authentication),
+            device,
+            Vec::new(),
+        )?;
         Ok(Some((begun.user, started)))
     }
 
@@ -143,7 +150,7 @@ impl Sessions {
     fn started(
         &self,
         (user, holdings): (&User, &TokenHoldings),
-        session: &NewSession,
+        (session, authentication): (&NewSession, &Authentication),
         device: DeviceId,
         changes: Vec<Change>,
     ) -> Result<StartedSession, Error> {
@@ -152,7 +159,9 @@ impl Sessions {
             session_id: session.id,
             counter: session.counter,
         };
-        let access = self.issuer.issue(user, holdings, Bearer::Session(session.id))?;
+        let access = self
+            .issuer
+            .issue(user, holdings, Bearer::Session(session.id, authentication))?;
         Ok(StartedSession {
             session_id: session.id,
             tokens: self.pair_with(access, claim, session.expire_time, session.create_time),
@@ -180,7 +189,8 @@ impl Sessions {
             session_id: session.id,
             counter: session.counter + 1,
         };
-        self.pair(tx, user, claim, expire_time, now).await
+        self.pair(tx, user, (claim, &session.authentication), expire_time, now)
+            .await
     }
 
     /// Updates the metric of sessions that have not ended.
@@ -281,12 +291,13 @@ impl Sessions {
         &self,
         tx: &mut Conn,
         user: &User,
-        claim: RefreshClaim,
+        (claim, authentication): (RefreshClaim, &Authentication),
         expire_time: Timestamp,
         now: Timestamp,
     ) -> Result<TokenPair, Error> {
         let holdings = store::token_holdings(tx, user.id).await?;
-        let access = self.issuer.issue(user, &holdings, Bearer::Session(claim.session_id))?;
+        let bearer = Bearer::Session(claim.session_id, authentication);
+        let access = self.issuer.issue(user, &holdings, bearer)?;
         Ok(self.pair_with(access, claim, expire_time, now))
     }
 

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use crate::{
     domain::{request_context::Origin, tokens::access::AccessToken},
     ids::DeviceId,
+    model::Authentication,
     store::NewSession,
 };
 
@@ -36,8 +37,15 @@ pub(crate) struct TokenPair {
 }
 
 impl SessionLifetimes {
-    /// Makes a session that begins now, without storing it.
-    pub(crate) fn begin(&self, user_id: UserId, device: DeviceId, origin: &Origin, now: Timestamp) -> NewSession {
+    /// Makes a session that begins with this authentication, without storing it.
+    pub(crate) fn begin(
+        &self,
+        user_id: UserId,
+        device: DeviceId,
+        origin: &Origin,
+        authentication: &Authentication,
+    ) -> NewSession {
+        let now = authentication.time;
         let absolute_expire_time = now.plus(self.absolute);
         let expire_time = self.renewed(absolute_expire_time, now);
         NewSession {
@@ -54,6 +62,9 @@ impl SessionLifetimes {
             user_agent: origin.user_agent.clone(),
             last_use_time: now,
             sweep_time: expire_time,
+            auth_time: Some(now),
+            auth_methods: Some(authentication.methods.as_str().to_owned()),
+            acr: Some(authentication.acr.to_string()),
         }
     }
 

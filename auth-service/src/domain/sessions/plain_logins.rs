@@ -29,7 +29,7 @@ use crate::{
         sessions::{known_devices::MAX_ENDED, lifetimes::SessionLifetimes},
     },
     ids::DeviceId,
-    model::{TokenHoldings, User},
+    model::{AuthMethods, Authentication, TokenHoldings, User},
     store::{self, NewSession, SessionRoom},
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct PlainLogin {
     pub(in crate::domain) verified: User,
     pub(in crate::domain) context: RequestContext,
     pub(in crate::domain) device: DeviceId,
+    /// How the user has proved who they are.
+    pub(in crate::domain) methods: AuthMethods,
     /// Event for the audit log, without the session.
     pub(in crate::domain) event: AuditEvent,
     /// Number of failures to take back under each key of the attempt. Zero clears the key.
@@ -52,6 +54,7 @@ pub(crate) struct Begun {
     pub(super) user: User,
     pub(super) holdings: TokenHoldings,
     pub(super) session: NewSession,
+    pub(super) authentication: Authentication,
 }
 
 /// Writes plain logins. The outcome is `None` if the caller must do the login in a transaction of
@@ -143,10 +146,15 @@ impl PlainLoginWriter {
     }
 
     fn begin(&self, login: &PlainLogin, user: User, holdings: TokenHoldings, now: Timestamp) -> Begun {
+        let authentication = Authentication::new(now, login.methods.clone());
+        let session = self
+            .lifetimes
+            .begin(user.id, login.device, &login.context.origin, &authentication);
         Begun {
-            session: self.lifetimes.begin(user.id, login.device, &login.context.origin, now),
             user,
             holdings,
+            session,
+            authentication,
         }
     }
 }

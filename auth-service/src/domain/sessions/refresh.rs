@@ -124,7 +124,8 @@ impl Sessions {
                     if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
                         return Err(Error::RotationOverlap);
                     }
-                    self.pair(tx, &user, successor, expire_time, now).await?
+                    self.pair(tx, &user, (successor, &session.authentication), expire_time, now)
+                        .await?
                 }
                 Rotation::Repeat => {
                     *is_repeated = true;
@@ -137,6 +138,7 @@ impl Sessions {
                         .concerning(user.id)
                         .record(tx, context, now)
                         .await?;
+                    let current = (current, &session.authentication);
                     self.pair(tx, &user, current, session.expire_time, now).await?
                 }
                 refused => return self.refuse(tx, context, (&user, &session), refused, now).await,
@@ -176,7 +178,8 @@ impl Sessions {
             counter: session.counter + 1,
             ..claim
         };
-        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        let bearer = Bearer::Session(session.id, &session.authentication);
+        let access = self.issuer.issue(&user, &holdings, bearer)?;
         Ok(Some(self.pair_with(access, successor, expire_time, now)))
     }
 
@@ -214,7 +217,7 @@ impl Sessions {
                         return Err(Error::SessionEnded);
                     }
                     let holdings = store::token_holdings(tx, user.id).await?;
-                    let bearer = Bearer::Session(session.id);
+                    let bearer = Bearer::Session(session.id, &session.authentication);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
                 refused => self.refuse(tx, context, (&user, &session), refused, now).await,
@@ -249,7 +252,8 @@ impl Sessions {
                 return Ok(None);
             }
         }
-        let access = self.issuer.issue(&user, &holdings, Bearer::Session(session.id))?;
+        let bearer = Bearer::Session(session.id, &session.authentication);
+        let access = self.issuer.issue(&user, &holdings, bearer)?;
         Ok(Some(access))
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{error::Error, keys::ring::KeyRing, services::client_id::ClientId},
-    model::{TokenHoldings, User},
+    model::{Authentication, TokenHoldings, User},
     store,
 };
 
@@ -28,8 +28,8 @@ pub(crate) struct AccessToken {
 /// The bearer of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bearer<'a> {
-    /// A person, in this session.
-    Session(SessionId),
+    /// A person, in this session, who has proved so who they are.
+    Session(SessionId, &'a Authentication),
     /// The service with this client id.
     Service(&'a str),
 }
@@ -104,10 +104,11 @@ impl Issuer {
         bearer: Bearer<'_>,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
-        let (client_id, sid, life) = match bearer {
-            Bearer::Session(id) => (FIRST_PARTY_CLIENT_ID, Some(id), self.life),
+        let (client_id, session, life) = match bearer {
+            Bearer::Session(id, authentication) => (FIRST_PARTY_CLIENT_ID, Some((id, authentication)), self.life),
             Bearer::Service(client_id) => (client_id, None, self.service_life),
         };
+        let authentication = session.map(|(_, authentication)| authentication);
         let claims = Claims {
             iss: self.name.clone(),
             aud: self.audience.as_str().into(),
@@ -117,11 +118,14 @@ impl Issuer {
             nbf: seconds(now),
             jti: Uuid::new_v4().to_string(),
             client_id: client_id.to_owned(),
-            sid,
+            sid: session.map(|(id, _)| id),
             ver: user.token_version,
             roles: holdings.roles.clone(),
             preferred_username: user.login.clone(),
             permissions: holdings.direct.clone(),
+            auth_time: authentication.map(|it| seconds(it.time)),
+            amr: authentication.map(|it| it.methods.to_vec()).unwrap_or_default(),
+            acr: authentication.map(|it| it.acr.as_str().to_owned()),
         };
         let token = self.keys.active().sign(&claims);
         Ok(AccessToken {

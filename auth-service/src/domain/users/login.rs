@@ -24,7 +24,7 @@ use crate::{
         users::{accounts::Accounts, names, people::person_with_password},
     },
     ids::DeviceId,
-    model::User,
+    model::{AuthMethods, User},
     store,
 };
 
@@ -152,6 +152,7 @@ impl Accounts {
                 verified: found.clone(),
                 context: context.clone(),
                 device: device.unwrap_or_else(DeviceId::generate),
+                methods: AuthMethods::PASSWORD,
                 event: AuditEvent::new(ACTION).user(found.id),
                 settled: Attempts::success(&attempt),
             };
@@ -184,7 +185,8 @@ impl Accounts {
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
-            let begun = sessions.begin(tx, context, &user, device, now).await?;
+            let by = (AuthMethods::PASSWORD, now);
+            let begun = sessions.begin(tx, context, &user, device, by).await?;
             published.extend(begun.changes);
             self.remind_to_verify(tx, &user).await?;
             self.attempts.succeeded(tx, &attempt).await?;

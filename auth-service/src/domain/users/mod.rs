@@ -13,5 +13,6 @@ pub(super) mod login;
 pub(super) mod names;
 pub(super) mod people;
 pub(super) mod profile;
+pub(super) mod reauthentication;
 pub(super) mod registration;
 pub(super) mod stale_keys;

@@ -21,7 +21,7 @@ use crate::{
         },
     },
     mail::Locale,
-    model::{CodePurpose, ReservedRole, User},
+    model::{AuthMethods, CodePurpose, ReservedRole, User},
     store::{self, NewUser},
 };
 
@@ -123,7 +123,8 @@ impl Accounts {
                     .await?;
                 return Ok(Registered::Unverified(Box::new(user)));
             }
-            let begun = sessions.begin(tx, context, &user, None, now).await?;
+            let by = (AuthMethods::PASSWORD, now);
+            let begun = sessions.begin(tx, context, &user, None, by).await?;
             let recorded = store::user_record_login(tx, &user, now).await?;
             let user = recorded.ok_or(Error::UserNotFound)?;
             AuditEvent::new("user.register")

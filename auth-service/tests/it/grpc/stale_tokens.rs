@@ -12,12 +12,12 @@ use proto::auth::v1::{
     CreateServiceAccountRequest, DeactivateUserRequest, DeclaredPermission, DeleteActionRequest, DeleteMeRequest,
     DeletePermissionRequest, DeleteResourceRequest, DeleteRoleRequest, DeleteServiceAccountRequest, DeleteUserRequest,
     ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest, ListUserSessionsRequest,
-    Permission, ReactivateUserRequest, RegisterPoliciesRequest, Resource, RetireSigningKeyRequest,
-    RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest, RevokeUserSessionRequest,
-    RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest, RotateSigningKeyRequest,
-    SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest, UnassignRoleRequest, UnlockUserRequest,
-    UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest, UpdateResourceRequest, UpdateRoleRequest,
-    UpdateUserRequest, UpgradeAccountRequest, User,
+    Permission, ReactivateUserRequest, ReauthenticateRequest, RegisterPoliciesRequest, Resource,
+    RetireSigningKeyRequest, RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest,
+    RevokeUserSessionRequest, RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest,
+    RotateSigningKeyRequest, SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest,
+    UnassignRoleRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest,
+    UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, UpgradeAccountRequest, User, reauthenticate_request,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -404,6 +404,13 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
             }
         ),
         call!("AccountService/ExportMe", ExportMeRequest::default()),
+        call!(
+            "AccountService/Reauthenticate",
+            ReauthenticateRequest {
+                proof: Some(reauthenticate_request::Proof::Password(PASSWORD.to_owned())),
+                ..ReauthenticateRequest::default()
+            }
+        ),
         call!("AccountService/ChangePassword", change(PASSWORD, NEW)),
         call!("AccountService/RevokeMySession", RevokeMySessionRequest { session_id }),
         call!("AuthService/RevokeAllTokens", RevokeAllTokensRequest {}),

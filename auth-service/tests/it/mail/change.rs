@@ -476,3 +476,20 @@ async fn an_owner_who_changes_the_address_back_leaves_the_thief_nothing(database
     let refused = revert(server, &to_thief).await;
     assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
 }
+
+#[on_both_backends]
+async fn an_old_login_changes_no_address_but_the_password_with_the_identifier_does(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let token = mails.register_verified("ann").await;
+    server.clock.advance(Duration::from_mins(16));
+    let refused = change_email(server, &token, "new@example.test", PASSWORD).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
+    let by_password = ChangeEmailRequest {
+        email: "new@example.test".to_owned(),
+        current_password: PASSWORD.to_owned(),
+        identifier: "ann".to_owned(),
+    };
+    let asked = server.account().change_email(with_token(by_password, &token)).await;
+    asked.expect("the token is ignored");
+}

@@ -283,6 +283,7 @@ async fn all_administrative_rpcs_need_the_exact_audience(database: TestDatabase)
         let own = [
             "/auth.v1.AccountService/UpdateMe",
             "/auth.v1.AccountService/ChangePassword",
+            "/auth.v1.AccountService/Reauthenticate",
             "/auth.v1.AccountService/UpgradeAccount",
             "/auth.v1.AccountService/DeleteMe",
             "/auth.v1.AccountService/ExportMe",

@@ -1,3 +1,4 @@
 //! Access tokens.
 
 mod audience;
+mod step_up;

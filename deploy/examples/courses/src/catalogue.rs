@@ -35,6 +35,12 @@ pub(crate) async fn courses_list(conn: &mut Conn) -> db::Result<Vec<CourseRow>> 
         .await)
 }
 
+/// Deletes the course with this id. Returns false if there is none.
+pub(crate) async fn course_delete(conn: &mut Conn, id: &str) -> db::Result<bool> {
+    let deleted = query!(conn, |c| diesel::delete(courses::table.find(id)).execute(c).await)?;
+    Ok(deleted > 0)
+}
+
 /// Returns the course with this id.
 pub(crate) async fn course_by_id(conn: &mut Conn, id: &str) -> db::Result<Option<CourseRow>> {
     query!(conn, |c| courses::table

@@ -8,8 +8,8 @@ use db::Db;
 use tonic::{Code, Request, Response, Status};
 
 use self::proto::{
-    Course, ErrorReason, GetCourseRequest, GetCourseResponse, ListCoursesRequest, ListCoursesResponse,
-    courses_service_server::CoursesService,
+    Course, DeleteCourseRequest, DeleteCourseResponse, ErrorReason, GetCourseRequest, GetCourseResponse,
+    ListCoursesRequest, ListCoursesResponse, courses_service_server::CoursesService,
 };
 use crate::catalogue::{self, CourseRow};
 
@@ -37,18 +37,38 @@ impl CoursesService for CoursesRpc {
     }
 
     async fn get_course(&self, request: Request<GetCourseRequest>) -> Result<Response<GetCourseResponse>, Status> {
-        let id = request.into_inner().course_id;
-        if id.is_empty() {
-            return Err(InvalidFields::one("course_id", "is required").into());
-        }
+        let id = required(request.into_inner().course_id)?;
         let mut conn = self.db.read().await?;
         let course = catalogue::course_by_id(&mut conn, &id).await?;
-        let not_found = || ErrorReply::new(Code::NotFound, ErrorReason::CourseNotFound, "there is no such course");
-        let course = course.ok_or_else(|| not_found().with_resource("course", id))?;
+        let course = course.ok_or_else(|| not_found(id))?;
         Ok(Response::new(GetCourseResponse {
             course: Some(message(course)),
         }))
     }
+
+    async fn delete_course(
+        &self,
+        request: Request<DeleteCourseRequest>,
+    ) -> Result<Response<DeleteCourseResponse>, Status> {
+        let id = required(request.into_inner().course_id)?;
+        let mut conn = self.db.write().await?;
+        if !catalogue::course_delete(&mut conn, &id).await? {
+            return Err(not_found(id).into());
+        }
+        Ok(Response::new(DeleteCourseResponse {}))
+    }
+}
+
+fn required(course_id: String) -> Result<String, InvalidFields> {
+    if course_id.is_empty() {
+        return Err(InvalidFields::one("course_id", "is required"));
+    }
+    Ok(course_id)
+}
+
+fn not_found(course_id: String) -> ErrorReply {
+    ErrorReply::new(Code::NotFound, ErrorReason::CourseNotFound, "there is no such course")
+        .with_resource("course", course_id)
 }
 
 impl Reason for ErrorReason {

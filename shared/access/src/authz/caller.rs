@@ -7,7 +7,8 @@ use proto::authz::v1::ErrorReason;
 use tonic::{Code, Request, Status, metadata::MetadataMap, service::Interceptor};
 
 use crate::{
-    token::{Principal, TokenError, Verifier},
+    policy::StepUp,
+    token::{Acr, Principal, TokenError, Verifier},
     view::AccessView,
 };
 
@@ -25,6 +26,9 @@ pub enum Caller {
     Principal(Arc<Principal>),
     /// The request has a token that is not valid.
     Refused(TokenError),
+    /// The request has a valid token, but the login behind it is older or weaker than the RPC
+    /// requires. The policy layer refuses such callers itself unless the RPC is public.
+    StepUpRequired(StepUp),
 }
 
 impl Caller {
@@ -32,6 +36,7 @@ impl Caller {
     pub fn principal(&self) -> Result<&Arc<Principal>, ErrorReply> {
         let (reason, message) = match self {
             Self::Principal(principal) => return Ok(principal),
+            Self::StepUpRequired(required) => return Err(step_up_required(*required)),
             Self::Anonymous => (
                 ErrorReason::TokenMissing,
                 "sign in first: this call needs `authorization: Bearer <access token>`",
@@ -77,6 +82,26 @@ impl Caller {
             ),
         };
         Err(ErrorReply::new(Code::Unauthenticated, reason, message))
+    }
+}
+
+/// Returns the error for a caller whose login is older or weaker than required. Its metadata has
+/// the names of RFC 9470, section 3.
+pub(super) fn step_up_required(required: StepUp) -> ErrorReply {
+    let max_age = required.max_age.as_secs();
+    let factors = match required.acr {
+        Some(Acr::TwoFactors) => " with two factors",
+        Some(Acr::OneFactor) | None => "",
+    };
+    let message = format!(
+        "this call needs a login{factors} within the last {max_age} seconds; call Reauthenticate, and repeat the call \
+         with its access token"
+    );
+    let reply = ErrorReply::new(Code::Unauthenticated, ErrorReason::StepUpRequired, message)
+        .with_metadata("max_age", max_age.to_string());
+    match required.acr {
+        Some(acr) => reply.with_metadata("acr_values", acr.as_str()),
+        None => reply,
     }
 }
 

@@ -16,9 +16,9 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Span;
 
-use super::{Caller, StreamCaller};
+use super::{Caller, StreamCaller, caller::step_up_required};
 use crate::{
-    policy::{Permission, Policies, Policy},
+    policy::{Permission, Policies, Policy, StepUp},
     token::Principal,
     view::AccessView,
 };
@@ -101,7 +101,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Anonymous);
         if let Caller::Principal(principal) = caller {
             Span::current().record("user_id", tracing::field::display(principal.user_id()));
@@ -114,26 +114,40 @@ where
             }
         }
         match self.rules.decide(request.uri().path(), caller) {
-            Ok(()) => Either::Left(self.inner.call(request)),
+            Ok(unmet) => {
+                if let Some(required) = unmet {
+                    request.extensions_mut().insert(Caller::StepUpRequired(required));
+                }
+                Either::Left(self.inner.call(request))
+            }
             Err(reply) => Either::Right(ready(Ok(Status::from(reply).into_http()))),
         }
     }
 }
 
 impl Rules {
-    fn decide(&self, path: &str, caller: &Caller) -> Result<(), ErrorReply> {
+    /// Decides whether the call is admitted. A public RPC admits every caller, but must not go by a
+    /// token whose login is not as recent and as strong as it requires: then this returns what it
+    /// requires.
+    fn decide(&self, path: &str, caller: &Caller) -> Result<Option<StepUp>, ErrorReply> {
         if is_infrastructure(path) {
-            return Ok(());
+            return Ok(None);
         }
         match self.policies.get(path) {
-            Some(Policy::Public) => Ok(()),
-            Some(Policy::Authenticated) => self.authenticated(path, caller).map(|_| ()),
+            Some(Policy::Public) => Ok(match caller {
+                Caller::Principal(principal) => self.unmet(path, principal),
+                _ => None,
+            }),
+            Some(Policy::Authenticated) => {
+                let principal = self.authenticated(path, caller)?;
+                self.ensure_step_up(path, principal)
+            }
             Some(Policy::Permission(permission)) => {
                 let principal = self.authenticated(path, caller)?;
-                if self.access.allow(principal, permission) {
-                    return Ok(());
+                if !self.access.allow(principal, permission) {
+                    return Err(permission_denied(permission));
                 }
-                Err(permission_denied(permission))
+                self.ensure_step_up(path, principal)
             }
             Some(Policy::Missing) => Err(ErrorReply::new(
                 Code::PermissionDenied,
@@ -181,6 +195,21 @@ impl Rules {
         }
         Ok(principal)
     }
+
+    /// Refuses a caller whose login is not as recent and as strong as the RPC requires. This comes
+    /// last, because a new login does not help a caller who is refused for another reason.
+    fn ensure_step_up(&self, path: &str, principal: &Principal) -> Result<Option<StepUp>, ErrorReply> {
+        match self.unmet(path, principal) {
+            Some(required) => Err(step_up_required(required)),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns what the RPC requires of a login, if that of the principal does not meet it.
+    fn unmet(&self, path: &str, principal: &Principal) -> Option<StepUp> {
+        let required = self.policies.step_up(path)?;
+        (!self.access.meets(principal, required)).then_some(required)
+    }
 }
 
 /// Returns the error for a token that is not only for this service. `audience` is the name of this
@@ -211,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        policy::Grants,
         testing::tokens::TokenMint,
         token::KeySet,
         view::{AccessView, Epoch},
@@ -242,7 +272,7 @@ mod tests {
     fn decide(policies: Policies, access: AccessView, path: &str, caller: &Caller) -> Result<(), &'static str> {
         let policies = Arc::new(policies);
         let decided = Rules { policies, access }.decide(path, caller);
-        decided.map_err(|reply| reply.reason())
+        decided.map(drop).map_err(|reply| reply.reason())
     }
 
     fn declared() -> Policies {
@@ -291,5 +321,44 @@ mod tests {
         assert_eq!(decide(UNARY), Ok(()));
         assert_eq!(decide("/auth.v1.RbacService/CheckPermission"), Ok(()));
         assert_eq!(decide("/auth.v1.AuthService/Login"), Ok(()));
+    }
+
+    #[test]
+    fn only_rpcs_that_require_a_recent_login_refuse_an_old_one() {
+        let mint = TokenMint::fixed(1);
+        let now = Timestamp::from_micros(1_795_219_200_000_000);
+        let (clock, hand) = Clock::manual(now);
+        let verifier = mint.verifier(clock.clone());
+        let access = AccessView::offline(mint.key_set(), Grants::default(), clock);
+        let rules = Rules {
+            policies: Arc::new(declared()),
+            access,
+        };
+        let token = mint.sign(&mint.claims_for(UserId::generate(), "root", &["superuser"], now));
+        let caller = Caller::Principal(verifier.verify(&token).expect("a good token"));
+        let decide = |path| rules.decide(path, &caller).map_err(|reply| reply.reason());
+        let required = StepUp {
+            max_age: Duration::from_mins(15),
+            acr: None,
+        };
+        let (write, public) = (
+            "/auth.v1.UserService/DeactivateUser",
+            "/auth.v1.AccountService/ChangeEmail",
+        );
+        for path in [write, public, UNARY] {
+            assert_eq!(decide(path), Ok(None), "{path}");
+        }
+        hand.advance(Duration::from_secs(931));
+        assert_eq!(decide(write), Err("STEP_UP_REQUIRED"));
+        // Only the RPC knows whether it goes by the token.
+        assert_eq!(decide(public), Ok(Some(required)));
+        for path in [UNARY, "/auth.v1.UserService/ListUsers", "/auth.v1.AuthService/Login"] {
+            assert_eq!(decide(path), Ok(None), "{path}");
+        }
+        // A caller without the permission is not sent to log in again for nothing.
+        let token = mint.sign(&mint.claims_for(UserId::generate(), "ann", &["player"], now));
+        let player = Caller::Principal(verifier.verify(&token).expect("a good token"));
+        let refused = rules.decide(write, &player).map_err(|reply| reply.reason());
+        assert_eq!(refused, Err("PERMISSION_DENIED"));
     }
 }

@@ -4,9 +4,11 @@
 mod grants;
 mod guest;
 mod policies;
+mod step_up;
 
 pub use self::{
     grants::{Grants, SUPERUSER},
     guest::{GUEST, GUEST_LOGIN_ALPHABET, GUEST_LOGIN_PREFIX, GUEST_LOGIN_RANDOM_LEN, is_guest_login},
     policies::{Permission, Policies, Policy, PolicyError},
+    step_up::StepUp,
 };

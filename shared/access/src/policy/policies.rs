@@ -8,6 +8,8 @@ use std::{
 use ::proto::authz::v1 as proto;
 use prost_reflect::{DescriptorPool, MethodDescriptor, Value};
 
+use super::StepUp;
+
 const EXTENSION: &str = "authz.v1.policy";
 const HTTP_RULE: &str = "google.api.http";
 const UNNAMED: &str = "a permission needs a resource and an action";
@@ -49,9 +51,17 @@ pub struct Policies {
     reads: HashSet<String>,
     streams: HashSet<String>,
     exact_audiences: HashSet<String>,
+    step_ups: HashMap<String, StepUp>,
     services: Vec<String>,
     conditional: Vec<Permission>,
     default_grants: Vec<(String, Permission)>,
+}
+
+/// Policy of an RPC, with its further requirements.
+struct Declared {
+    policy: Policy,
+    wants_exact_audience: bool,
+    step_up: Option<StepUp>,
 }
 
 /// Error for a descriptor set that cannot be read. The set is embedded in the binary, so this is a
@@ -69,6 +79,7 @@ impl Policies {
             reads: HashSet::new(),
             streams: HashSet::new(),
             exact_audiences: HashSet::new(),
+            step_ups: HashMap::new(),
             services: Vec::new(),
             conditional: Vec::new(),
             default_grants: Vec::new(),
@@ -80,10 +91,14 @@ impl Policies {
                 if method.is_server_streaming() {
                     policies.streams.insert(path.clone());
                 }
-                let (policy, wants_exact_audience) = policies.declared(&pool, &method)?;
-                if wants_exact_audience {
+                let declared = policies.declared(&pool, &method)?;
+                if declared.wants_exact_audience {
                     policies.exact_audiences.insert(path.clone());
                 }
+                if let Some(step_up) = declared.step_up {
+                    policies.step_ups.insert(path.clone(), step_up);
+                }
+                let policy = declared.policy;
                 if reads(&policy) || is_get(&pool, &method) {
                     policies.reads.insert(path.clone());
                 }
@@ -125,6 +140,11 @@ impl Policies {
         self.exact_audiences.contains(path)
     }
 
+    /// Returns what the RPC at this path requires of the login of its caller, if anything.
+    pub fn step_up(&self, path: &str) -> Option<StepUp> {
+        self.step_ups.get(path).copied()
+    }
+
     /// Iterates over the path and policy of every RPC.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Policy)> {
         self.by_path.iter().map(|(path, policy)| (path.as_str(), policy))
@@ -143,14 +163,18 @@ impl Policies {
             .map(|(role, permission)| (role.as_str(), permission))
     }
 
-    /// Returns the RPC's policy, and whether it requires an exact audience.
-    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<(Policy, bool), PolicyError> {
+    /// Reads what the RPC declares.
+    fn declared(&mut self, pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Declared, PolicyError> {
         let extension = pool
             .get_extension_by_name(EXTENSION)
             .ok_or_else(|| PolicyError(format!("no extension {EXTENSION}")))?;
         let options = method.options();
         if !options.has_extension(&extension) {
-            return Ok((Policy::Missing, false));
+            return Ok(Declared {
+                policy: Policy::Missing,
+                wants_exact_audience: false,
+                step_up: None,
+            });
         }
         let bad = |why: &str| PolicyError(format!("{}: {why}", method.full_name()));
         let declared = match options.get_extension(&extension).as_ref() {
@@ -171,7 +195,12 @@ impl Policies {
                 Policy::Permission(self.granted(permission).ok_or_else(|| bad(UNNAMED))?)
             }
         };
-        Ok((policy, declared.exact_audience))
+        let step_up = declared.step_up.map(|step_up| StepUp::declared(&step_up));
+        Ok(Declared {
+            policy,
+            wants_exact_audience: declared.exact_audience,
+            step_up: step_up.transpose().map_err(bad)?,
+        })
     }
 
     /// Records the roles that hold a permission from the start, and returns the permission. Returns
@@ -216,6 +245,8 @@ mod fuzz;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ::proto::{auth, game};
 
     use super::*;
@@ -251,6 +282,23 @@ mod tests {
             policies.get("/auth.v1.AccountService/GetMe"),
             Some(&Policy::Authenticated)
         );
+    }
+
+    #[test]
+    fn the_rpcs_that_require_a_recent_login_say_so() {
+        let auth = Policies::from_descriptor_set(auth::v1::FILE_DESCRIPTOR_SET).expect("readable");
+        let administration = ["User", "Rbac", "Key", "ServiceAccount"].map(|name| format!("/auth.v1.{name}Service/"));
+        for (path, policy) in auth.iter() {
+            let is_administration = administration.iter().any(|service| path.starts_with(service));
+            // Only services register policies, and they never log in.
+            let is_write = !auth.is_read(path) && *policy != Policy::Public && !path.ends_with("/RegisterPolicies");
+            let is_own = ["/DeleteMe", "/ChangeEmail"].iter().any(|name| path.ends_with(name));
+            let expected = (is_administration && is_write || is_own).then_some(StepUp {
+                max_age: Duration::from_mins(15),
+                acr: None,
+            });
+            assert_eq!(auth.step_up(path), expected, "{path}");
+        }
     }
 
     #[test]

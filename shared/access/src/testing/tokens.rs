@@ -93,6 +93,9 @@ impl TokenMint {
             roles: roles.iter().map(|&role| role.to_owned()).collect(),
             preferred_username: login.to_owned(),
             permissions: Vec::new(),
+            auth_time: Some(issued),
+            amr: vec!["pwd".to_owned()],
+            acr: Some("1".to_owned()),
         }
     }
 

@@ -45,6 +45,17 @@ pub struct Claims {
     /// Permissions that are granted to the user directly, as `resource:action`. Permissions that
     /// come from roles are not repeated here.
     pub permissions: Vec<String>,
+    /// Time at which the user last proved who they are (RFC 9068, section 2.2.1). Absent from the
+    /// tokens of services, and from those that auth-service issued before it knew this claim.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_present")]
+    pub auth_time: Option<u64>,
+    /// Methods by which the user did so (RFC 8176). Absent where `auth_time` is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+    /// Authentication context class that they amount to: see [`Acr`](super::Acr). Absent where
+    /// `auth_time` is.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_present")]
+    pub acr: Option<String>,
 }
 
 /// Audience of a token: names of services, or the name of a whole deployment. One name is written
@@ -93,6 +104,11 @@ fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: 
 /// Parses a claim that may be absent but not `null`.
 fn some_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SessionId>, D::Error> {
     from_text(deserializer).map(Some)
+}
+
+/// Parses a claim that may be absent but not `null`.
+fn some_present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

@@ -9,6 +9,7 @@
 //! token to a [`Verifier`]. The result for a valid token is a [`Principal`], which nothing else can
 //! create.
 
+mod acr;
 mod audience;
 mod claims;
 mod compact;
@@ -27,6 +28,7 @@ mod verifier;
 use std::time::Duration;
 
 pub use self::{
+    acr::{Acr, UnknownAcr},
     audience::AcceptedAudiences,
     claims::{Audience, Claims},
     jwk::Jwk,

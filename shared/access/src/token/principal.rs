@@ -7,7 +7,7 @@ use base::{
     ids::{SessionId, UserId},
 };
 
-use super::{Claims, FIRST_PARTY_CLIENT_ID};
+use super::{Acr, Claims, FIRST_PARTY_CLIENT_ID};
 
 /// Caller whose access token has been verified. Only [`Verifier`](super::Verifier) creates one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,23 @@ pub struct Principal {
     key_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    /// End of the token's life by the monotonic clock. Fixed when the token is first accepted.
-    monotonic_expiry: OnceLock<Duration>,
+    /// Time of the login, its methods, and the context class that they amount to.
+    auth_time: Option<Timestamp>,
+    auth_methods: Vec<String>,
+    acr: Option<Acr>,
+    /// The first acceptance of the token.
+    accepted: OnceLock<Acceptance>,
+}
+
+/// The first acceptance of a token, by the monotonic clock. The wall clock alone is not enough: it
+/// may be set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Acceptance {
+    time: Duration,
+    /// End of the token's life.
+    expiry: Duration,
+    /// Age of the login at this acceptance.
+    auth_age: Duration,
 }
 
 impl Principal {
@@ -34,8 +49,8 @@ impl Principal {
         claims: Claims,
         wanted_audience: Option<&str>,
         key_id: &str,
-        issued_at: Timestamp,
-        expires_at: Timestamp,
+        (issued_at, expires_at): (Timestamp, Timestamp),
+        auth_time: Option<Timestamp>,
     ) -> Self {
         Self {
             audiences: claims.aud.names().to_vec(),
@@ -50,7 +65,11 @@ impl Principal {
             key_id: key_id.to_owned(),
             issued_at,
             expires_at,
-            monotonic_expiry: OnceLock::new(),
+            auth_time,
+            auth_methods: claims.amr,
+            // A class that this version does not know satisfies no requirement.
+            acr: claims.acr.and_then(|acr| acr.parse().ok()),
+            accepted: OnceLock::new(),
         }
     }
 
@@ -58,12 +77,28 @@ impl Principal {
     /// first accepted. The wall clock alone is not enough: it may be set back to a time at which
     /// the token was valid, after the record of its revocation has been dropped.
     pub(super) fn monotonic_expiry(&self) -> Option<Duration> {
-        self.monotonic_expiry.get().copied()
+        self.accepted.get().map(|accepted| accepted.expiry)
     }
 
-    /// Fixes the end of the token's life. Only the first call has an effect.
-    pub(super) fn set_monotonic_expiry(&self, monotonic_expiry: Duration) {
-        let _ = self.monotonic_expiry.set(monotonic_expiry);
+    /// Fixes the end of the token's life, which is `left` from now on, and the age of its login.
+    /// Only the first call has an effect.
+    pub(super) fn note_acceptance(&self, now: Timestamp, monotonic: Duration, left: Duration) {
+        let _ = self.accepted.set(Acceptance {
+            time: monotonic,
+            expiry: monotonic.saturating_add(left),
+            auth_age: self.auth_time.map_or(Duration::ZERO, |time| now.since(time)),
+        });
+    }
+
+    /// Returns the age of the login at this time by both clocks. `None` for a service, and for a
+    /// token that does not say when its user logged in. A wall clock that is set back makes no
+    /// login younger.
+    pub(crate) fn login_age(&self, now: Timestamp, monotonic: Duration) -> Option<Duration> {
+        let wall_age = now.since(self.auth_time?);
+        let monotonic_age = self.accepted.get().map_or(Duration::ZERO, |accepted| {
+            accepted.auth_age + monotonic.saturating_sub(accepted.time)
+        });
+        Some(wall_age.max(monotonic_age))
     }
 
     /// Returns the id of the user, or of the user that represents a service.
@@ -121,6 +156,22 @@ impl Principal {
     /// Returns the user's token version when the token was issued, counted from 0.
     pub const fn token_version(&self) -> i64 {
         self.token_version
+    }
+
+    /// Returns the time at which the user last proved who they are. `None` for a service, and for a
+    /// token from a version of auth-service that did not record it.
+    pub const fn auth_time(&self) -> Option<Timestamp> {
+        self.auth_time
+    }
+
+    /// Returns the methods by which the user did so (RFC 8176).
+    pub fn auth_methods(&self) -> &[String] {
+        &self.auth_methods
+    }
+
+    /// Returns the authentication context class of the login, if it is a known one.
+    pub const fn acr(&self) -> Option<Acr> {
+        self.acr
     }
 
     /// Returns the id of the key that signed the token.

@@ -179,8 +179,18 @@ impl Inner {
         let not_before = timestamp(claims.nbf).ok_or("nbf")?;
         let issued_at = timestamp(claims.iat).ok_or("iat")?;
         let expires_at = timestamp(claims.exp).ok_or("exp")?;
+        let auth_time = match claims.auth_time {
+            Some(time) => Some(timestamp(time).ok_or("auth_time")?),
+            None => None,
+        };
         Ok(Checked {
-            principal: Arc::new(Principal::new(claims, wanted, key.kid(), issued_at, expires_at)),
+            principal: Arc::new(Principal::new(
+                claims,
+                wanted,
+                key.kid(),
+                (issued_at, expires_at),
+                auth_time,
+            )),
             key,
             not_before,
             issued_at,
@@ -202,7 +212,7 @@ impl Checked {
             return Err(TokenError::NotYetValid(begins.since(now)));
         }
         if monotonic_expiry.is_none() {
-            self.principal.set_monotonic_expiry(monotonic.saturating_add(left));
+            self.principal.note_acceptance(now, monotonic, left);
         }
         Ok(Arc::clone(&self.principal))
     }

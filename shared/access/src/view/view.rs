@@ -13,7 +13,7 @@ use super::{
     silence_rule::SilenceRule,
 };
 use crate::{
-    policy::{Grants, Permission},
+    policy::{Grants, Permission, StepUp},
     token::{KeySet, Principal, TokenError},
 };
 
@@ -37,8 +37,8 @@ pub enum Refused {
 impl AccessView {
     /// Creates the view of a service that does not follow the feed. Another task supplies the keys.
     /// The view uses these grants, and learns of no revocations.
-    pub fn offline(keys: KeySet, grants: Grants) -> Self {
-        Self::new(FeedState::of(grants), keys, Clock::system(), false)
+    pub fn offline(keys: KeySet, grants: Grants, clock: Clock) -> Self {
+        Self::new(FeedState::of(grants), keys, clock, false)
     }
 
     /// Creates the view of a service that follows the feed, and takes its keys from there. Nothing
@@ -74,6 +74,11 @@ impl AccessView {
     /// Returns whether this principal holds the permission.
     pub fn allow(&self, principal: &Principal, permission: &Permission) -> bool {
         self.is_loaded() && self.shared.read().known.grants.allow(principal, permission)
+    }
+
+    /// Returns whether the login of this principal is as recent and as strong as required.
+    pub fn meets(&self, principal: &Principal, required: StepUp) -> bool {
+        required.is_met_by(principal, &self.shared.clock)
     }
 
     /// Returns whether everything has been loaded that is needed at the start: the keys and, if the

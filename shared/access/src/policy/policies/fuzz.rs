@@ -87,6 +87,10 @@ fn fuzz_descriptor_policies() {
             rule: Some(rule),
             conditional,
             exact_audience: true,
+            step_up: Some(proto::StepUp {
+                max_auth_age_seconds: 600,
+                acr: "2".to_owned(),
+            }),
         }
         .encode_to_vec()
     });
@@ -106,6 +110,8 @@ fn fuzz_descriptor_policies() {
             "\x22",
             "\x7f",
             "\n\x05games",
+            "\x32\0",
+            "\x32\x03\x12\x012",
         ],
     }
     .bytes(|bytes| {
@@ -125,6 +131,9 @@ fn fuzz_descriptor_policies() {
         };
         assert_eq!(policies.get(PATH), Some(&expected));
         assert_eq!(policies.wants_exact_audience(PATH), typed.exact_audience);
+        let step_up = policies.step_up(PATH);
+        assert_eq!(step_up.is_some(), typed.step_up.is_some());
+        assert!(step_up.is_none_or(|step_up| step_up.max_age.as_secs() >= 60));
         for (name, permission) in policies.permissions() {
             assert!(
                 !permission.resource.is_empty() && !permission.action.is_empty(),

@@ -6,7 +6,7 @@ use base::clock::Clock;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{
-    super::{AcceptedAudiences, DEFAULT_ISSUER, FIRST_PARTY_CLIENT_ID, Jwks, KeySet, TokenError, Verifier},
+    super::{AcceptedAudiences, Acr, DEFAULT_ISSUER, FIRST_PARTY_CLIENT_ID, Jwks, KeySet, TokenError, Verifier},
     Bench, NOW, object, second,
 };
 use crate::testing::tokens::TokenMint;
@@ -27,12 +27,22 @@ const REQUIRED: [&str; 13] = [
     "permissions",
 ];
 
+/// Claims about the login, which the tokens of earlier versions and of services lack.
+const OPTIONAL: [&str; 3] = ["auth_time", "amr", "acr"];
+
 #[test]
 fn every_claim_is_required_exactly_once_with_a_value() {
     let bench = Bench::new();
-    assert_eq!(bench.members().len(), REQUIRED.len());
+    assert_eq!(bench.members().len(), REQUIRED.len() + OPTIONAL.len());
+    for claim in OPTIONAL {
+        bench
+            .verify(&bench.sign_claims(&bench.without(claim)))
+            .expect("it may be absent");
+    }
     for claim in REQUIRED {
         bench.refuses(&bench.sign_claims(&bench.without(claim)), claim);
+    }
+    for claim in REQUIRED.into_iter().chain(OPTIONAL) {
         bench.refuses(&bench.sign_claims(&bench.with(claim, "null")), claim);
         bench.refuses(&bench.sign_claims(&bench.with(claim, "{}")), claim);
 
@@ -65,6 +75,9 @@ fn a_principal_has_the_claims_of_its_token() {
         assert_eq!(principal.client_id(), FIRST_PARTY_CLIENT_ID);
         assert_eq!(principal.session_id(), bench.claims.sid);
         assert_eq!((principal.user_id(), principal.login()), (bench.claims.sub, "ada"));
+        assert_eq!(principal.auth_time(), Some(second(NOW)));
+        assert_eq!(principal.auth_methods(), ["pwd"]);
+        assert_eq!(principal.acr(), Some(Acr::OneFactor));
     }
 }
 
@@ -121,6 +134,12 @@ fn claims_of_a_wrong_type_or_value_are_refused() {
         ("roles", &["\"admin\"", "[1]", "[null]", "{\"admin\":true}"]),
         ("permissions", &["\"users:read\"", "[[]]"]),
         ("preferred_username", &["1", "[\"ada\"]"]),
+        (
+            "auth_time",
+            &["-1", "1.5", "\"1700000000\"", "true", "9223372036854775807"],
+        ),
+        ("amr", &["\"pwd\"", "[1]", "[null]"]),
+        ("acr", &["1", "[\"1\"]", "true"]),
     ] {
         for value in values {
             let (token, what) = (

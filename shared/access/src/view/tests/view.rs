@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use base::ids::{SessionId, UserId};
+use base::{
+    clock::{Clock, Timestamp},
+    ids::{SessionId, UserId},
+};
 use futures_util::FutureExt as _;
 use proto::auth::v1::{
     AccessEvent, GetJwksResponse, KeysChanged, RoleChanged, SessionRevoked, UserDeleted, WatchResponse,
@@ -489,9 +492,9 @@ fn an_offline_view_uses_its_grants_and_is_never_silent() {
     let bench = Bench::new();
     let mut grants = Grants::default();
     grants.set("player", ["games:read"]);
-    let view = AccessView::offline(bench.mint.key_set(), grants);
+    let view = AccessView::offline(bench.mint.key_set(), grants, Clock::system());
     let principal = bench.principal(&bench.claims());
-    let without_keys = AccessView::offline(KeySet::empty(), Grants::default());
+    let without_keys = AccessView::offline(KeySet::empty(), Grants::default(), Clock::system());
     assert!(!without_keys.is_loaded() && without_keys.wait_until_loaded().now_or_never().is_none());
     assert!(view.is_loaded() && view.silence().is_none() && !view.refuses_in_silence(false));
     assert_eq!(view.check(&principal), Ok(()));

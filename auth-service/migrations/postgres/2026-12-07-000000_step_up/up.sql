@@ -1,0 +1,8 @@
+-- Time and methods of the login. All three columns are NULL in sessions from before and in those that
+-- replicas of the previous version begin: they count as begun with a password at `create_time`.
+ALTER TABLE sessions
+    ADD COLUMN auth_time timestamptz,
+    -- Methods of RFC 8176, separated by spaces.
+    ADD COLUMN auth_methods text,
+    -- Authentication context class: '1' or '2'.
+    ADD COLUMN acr text;
