@@ -81,8 +81,7 @@ impl AuthService<'_> {
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         self.check_settings()?;
         let mailer = self.mailer()?;
-        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
-        let hashing = hashing.with_breached(self.settings.breached.open()?);
+        let hashing = self.hashing_pool()?;
         let present_costs = PresentCosts::new(self.db.clone(), hashing.clone());
         let key_set = KeySet::empty();
         // auth-service reads the feed from its own database. If that fails, the calls fail with the
@@ -114,8 +113,7 @@ impl AuthService<'_> {
         domain::counts::describe();
 
         let parts = (&self.db, &self.secrets, self.settings, &self.clock);
-        let (service_accounts, hashing_pool) = (self.service_accounts.as_slice(), &hashing);
-        let costs = &present_costs;
+        let (service_accounts, hashing_pool, costs) = (self.service_accounts.as_slice(), &hashing, &present_costs);
         let prepare = || async move {
             let keys = prepare(parts, service_accounts, migrate).await?;
             let (db, _, settings, clock) = parts;
@@ -179,6 +177,12 @@ impl AuthService<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Returns the pool that hashes passwords.
+    fn hashing_pool(&self) -> Result<HashingPool, StartError> {
+        let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
+        Ok(hashing.with_breached(self.settings.breached.open()?))
     }
 
     /// Returns what sends the mails, or `None` with a warning if nothing does.

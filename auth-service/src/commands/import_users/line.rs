@@ -84,9 +84,9 @@ impl LineRules {
     }
 
     fn user(&self, line: u64, mut members: Members) -> Result<ImportedUser, Vec<BadField>> {
-        let login = members.text("login").map(|text| text.unwrap_or_default());
+        let login = members.text("login").map(Option::unwrap_or_default);
         let login = login.and_then(|text| members.fields.check("login", text.parse()));
-        let email = members.text("email").map(|text| text.unwrap_or_default());
+        let email = members.text("email").map(Option::unwrap_or_default);
         let email = email.and_then(|text| members.fields.check("email", text.parse()));
         ensure_not_reserved(&mut members.fields, login.as_ref(), email.as_ref());
         let is_email_verified = members.flag("email_verified", false);
@@ -95,7 +95,7 @@ impl LineRules {
         let first_name = members.name("first_name");
         let last_name = members.name("last_name");
         let middle_name = members.name("middle_name");
-        let locale = members.text("locale").map(|text| text.unwrap_or_default());
+        let locale = members.text("locale").map(Option::unwrap_or_default);
         let locale = locale.and_then(|text| members.fields.check("locale", text.parse()));
         let create_time = members.text("create_time");
         let create_time = create_time.and_then(|text| self.create_time(&mut members.fields, text));

@@ -81,7 +81,7 @@ struct Checked {
 struct Import {
     file: ImportFile,
     rules: LineRules,
-    import: UserImport,
+    users: UserImport,
     report: Report,
     skips_invalid: bool,
 }
@@ -100,10 +100,10 @@ impl ImportUsers {
             report: Report::new(file.lines(), self.max_errors.into()),
             file,
             rules,
-            import: UserImport { db, clock, hashing },
+            users: UserImport { db, clock, hashing },
             skips_invalid: self.skip_invalid,
         };
-        let before = import.import.progress(import.file.digest()).await;
+        let before = import.users.progress(import.file.digest()).await;
         let before = before.map_err(|error| failed(&error))?;
         if let Some(finished) = before.as_ref().filter(|progress| progress.is_finished()) {
             print(&format!(
@@ -197,7 +197,7 @@ impl Import {
                 }
             }
             if !users.is_empty() {
-                let taken = self.import.rejected(&users).await;
+                let taken = self.users.rejected(&users).await;
                 rejected.extend(taken.map_err(|error| failed(&error))?);
             }
             rejected.sort_by_key(|rejected| rejected.line);
@@ -213,12 +213,11 @@ impl Import {
     async fn write(&mut self, before: Option<ImportProgress>, mut checked: Checked) -> Result<(), StartError> {
         let start = Instant::now();
         let lines = i64::try_from(self.file.lines()).map_err(StartError::failed)?;
-        let mut progress = match before {
-            Some(progress) => progress,
-            None => {
-                let begun = self.import.begin(self.file.digest(), lines).await;
-                begun.map_err(|error| failed(&error))?.ok_or_else(overtaken)?
-            }
+        let mut progress = if let Some(progress) = before {
+            progress
+        } else {
+            let begun = self.users.begin(self.file.digest(), lines).await;
+            begun.map_err(|error| failed(&error))?.ok_or_else(overtaken)?
         };
         let mut reading = self.file.read().map_err(|error| unreadable(&error))?;
         self.report.begin("imported");
@@ -267,7 +266,7 @@ impl Import {
     ) -> Result<ImportProgress, StartError> {
         for _ in 0..TRIES {
             let start = Instant::now();
-            let written = self.import.write(before, done_lines, &users).await;
+            let written = self.users.write(before, done_lines, &users).await;
             let rejected = match written.map_err(|error| stopped(before, &error))? {
                 Imported::Done(after) => {
                     pause_after(start.elapsed()).await;

@@ -554,7 +554,7 @@ mod tests {
         ImportedHash::random(SLOW)
             .is_of(b"password", &mut memory)
             .expect("hashed");
-        let slow = (processor_time() - start).mul_f64(0.6);
+        let slow = processor_time().saturating_sub(start).mul_f64(0.6);
         // Time on a busy machine passes more quickly than its processors work, never more slowly.
         assert!(time("wrong horse", Stored::User(hash.clone())).await > slow);
         assert!(time("wrong horse", Stored::Nobody).await > slow);

@@ -53,7 +53,7 @@ impl Import {
     }
 
     fn write(&self, content: &str) {
-        write_secret(&self.file(), content);
+        write_secret(self.file(), content);
     }
 
     /// Starts the command with the file as it is.

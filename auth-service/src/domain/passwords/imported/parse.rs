@@ -54,13 +54,11 @@ impl ImportedHash {
 
 /// Returns the kind of the hash by its beginning, and the hash itself if it is complete.
 fn parse(text: &str) -> Option<(&'static str, Option<ImportedHash>)> {
-    let (kind, rest) = match text.strip_prefix('$') {
-        Some(rest) => rest.split_once('$')?,
-        None => {
-            let (kind, rest) = text.split_once('$')?;
-            return parse_django(kind, rest);
-        }
+    let Some(rest) = text.strip_prefix('$') else {
+        let (kind, rest) = text.split_once('$')?;
+        return parse_django(kind, rest);
     };
+    let (kind, rest) = rest.split_once('$')?;
     Some(match kind {
         "2a" | "2b" | "2y" => ("bcrypt", bcrypt(rest, false)),
         "scrypt" => ("scrypt", scrypt_phc(rest)),
