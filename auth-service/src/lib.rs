@@ -84,12 +84,7 @@ impl AuthService<'_> {
         let hashing = self.hashing_pool()?;
         let present_costs = PresentCosts::new(self.db.clone(), hashing.clone());
         let key_set = KeySet::empty();
-        // auth-service reads the feed from its own database. If that fails, the calls fail with the
-        // database's error, so this rule need not refuse them.
-        let access = AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {
-            writes: OnSilence::Allow,
-            ..SilenceRule::default()
-        });
+        let access = self.access_view(&key_set);
         let audiences = AcceptedAudiences::deployment(&self.settings.token_audience)
             .or_service(AUTH_SERVICE)
             .admitting_deployment_as_own(self.settings.admit_deployment_tokens);
@@ -166,6 +161,16 @@ impl AuthService<'_> {
 }
 
 impl AuthService<'_> {
+    /// Creates the view of who may do what, by which calls are authorized.
+    fn access_view(&self, key_set: &KeySet) -> AccessView {
+        // auth-service reads the feed from its own database. If that fails, the calls fail with the
+        // database's error, so this rule need not refuse them.
+        AccessView::following(key_set.clone(), self.clock.clone()).with_silence(SilenceRule {
+            writes: OnSilence::Allow,
+            ..SilenceRule::default()
+        })
+    }
+
     /// Refuses settings that cannot work together, and warns of those that expose tokens.
     fn check_settings(&self) -> Result<(), StartError> {
         for origin in self.settings.cookies.exposed() {
