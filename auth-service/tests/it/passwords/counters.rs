@@ -1,4 +1,4 @@
-//! What a failure is counted for, and what clears the counters.
+//! Counters of failed attempts: what they count, and what clears them.
 
 use std::collections::BTreeMap;
 
