@@ -3,7 +3,8 @@
 use std::{fs, time::Duration};
 
 use proto::auth::v1::{
-    DeleteMeRequest, InviteUserRequest, InviteUserResponse, SendPasswordResetRequest, UpdateUserRequest, User,
+    DeleteMeRequest, InviteUserRequest, InviteUserResponse, RegisterRequest, SendPasswordResetRequest,
+    UpdateUserRequest, User,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -11,12 +12,12 @@ use testing::{
 };
 use tonic::{Code, Status};
 
-use super::{MailServer, NEW, becomes_true, login, request_reset, reset};
+use super::{MailServer, NEW, becomes_true, login, request_reset, reset, settings_of};
 use crate::{
     support::{
         PASSWORD, Server,
         callers::{is, refusal, server_with_root},
-        count, execute, settings,
+        count, execute, registration, settings,
     },
     users::calls::{assert_refused, deactivate, delete, me, refresh, set_password, users},
 };
@@ -264,6 +265,29 @@ async fn an_administrator_starts_a_reset_and_can_end_the_present_password(databa
     login(server, "ann", NEW).await.expect("logged in");
     let audited = "audit_events WHERE action = 'user.send_password_reset' AND outcome = 'success'";
     assert_eq!(count(server.database.db(), audited).await, 2);
+}
+
+#[on_both_backends]
+async fn an_invited_user_keeps_the_address_without_verifying_it(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let mut arguments = mails.arguments.clone();
+    arguments.push("--require-verified-email".to_owned());
+    let mut strict = server.replica_ahead(0, &settings_of(&arguments)).await.1;
+    server.clock.advance(Duration::from_hours(1));
+    let root = server.superuser().await;
+    invited(server, &root, "eve").await;
+    server.register("ann").await;
+    server.clock.advance(2 * DAY);
+    server.clock.settle();
+    let with_address_of = |login: &str| RegisterRequest {
+        email: format!("{login}@example.test"),
+        ..registration("other")
+    };
+    let taken = strict.register(with_address_of("eve")).await;
+    assert_eq!(refusal(taken), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+    // A user who has registered gives it up.
+    strict.register(with_address_of("ann")).await.expect("registered");
 }
 
 #[on_both_backends]

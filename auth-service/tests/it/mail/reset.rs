@@ -19,7 +19,7 @@ use crate::{
         callers::{is, refusal},
         credentials, dump, registration,
     },
-    users::calls::{assert_refused, change, me, refresh},
+    users::calls::{assert_refused, change, deactivate, me, refresh},
 };
 
 #[on_both_backends]
@@ -242,6 +242,20 @@ async fn no_mail_is_sent_to_users_who_cannot_log_in(database: TestDatabase) {
         let refused = reset(&mut server.auth(), identifier, "ABCD-EFGH", NEW).await;
         assert_eq!(refusal(refused), is(Code::Unauthenticated, "CODE_INVALID"));
     }
+}
+
+#[on_both_backends]
+async fn no_mail_is_sent_to_a_deactivated_user(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    let root = server.superuser().await;
+    let ann = server.register("ann").await.user.expect("a user").user_id;
+    deactivate(server, &root, &ann).await.expect("deactivated");
+    request_reset(&mut server.auth(), "ann").await.expect("the same answer");
+    // The only mail is about the login of the administrator.
+    let mails = mails.answered("marker", 1).await;
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].recipient(), "root@example.test");
 }
 
 #[on_both_backends]

@@ -15,7 +15,7 @@ use crate::{
     grpc::stale_tokens::waits,
     guests::{guest, upgrade, upgrade_to},
     support::{
-        PASSWORD, Server,
+        PASSWORD, START, Server,
         callers::{is, refusal},
         count, credentials, execute, registration, with_password,
     },
@@ -263,6 +263,8 @@ async fn an_address_that_nobody_has_verified_goes_to_the_first_who_does(database
     let answer = login(server, "ann@example.test", PASSWORD).await.expect("logged in");
     assert_eq!(answer.user.expect("a user").login, "ann");
     // Eve has lost it for good, and nobody takes it from Ann.
+    let codes = "account_codes JOIN users ON users.id = user_id WHERE users.login = 'eve'";
+    assert_eq!(count(server.database.db(), codes).await, 0);
     for code in [&old.code(), &old.link().1["code"]] {
         verify_by(server, "eve", PASSWORD, code).await.expect_err("refused");
     }
@@ -340,6 +342,24 @@ async fn a_reset_takes_no_address_from_a_user_who_has_verified_it(database: Test
     assert_eq!(answer.user.expect("a user").login, "eve");
     let refused = login(server, "ann", "third horse").await;
     assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+    // Eve was told about her new password and her login, and nobody about Ann's.
+    assert_eq!(mails.answered("marker", 4).await.len(), 4);
+}
+
+#[on_both_backends]
+async fn no_user_loses_an_address_while_the_clock_is_not_trusted(database: TestDatabase) {
+    let mails = MailServer::start_with(database, &["--require-verified-email"]).await;
+    let server = &mails.server;
+    let with_address = |login: &str| RegisterRequest {
+        email: SHARED.to_owned(),
+        ..registration(login)
+    };
+    server.auth().register(with_address("eve")).await.expect("registered");
+    server.clock.set(START.plus(2 * DAY));
+    let early = server.auth().register(with_address("ann")).await;
+    assert_eq!(refusal(early), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
+    server.clock.settle();
+    server.auth().register(with_address("ann")).await.expect("registered");
 }
 
 #[on_both_backends]

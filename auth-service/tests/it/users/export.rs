@@ -13,7 +13,7 @@ use super::calls::{change, users};
 use crate::support::{
     PASSWORD, Server,
     callers::{eventually, is, refusal, server_with_root},
-    count, credentials, settings,
+    count, credentials, execute, settings,
 };
 
 async fn export(server: &Server, token: &str, page_size: i32, page_token: &str) -> Result<ExportMeResponse, Status> {
@@ -224,6 +224,24 @@ async fn exports_are_limited_by_user(database: TestDatabase) {
     export(&server, &bob, 1, "").await.expect("a page");
     let pages = count(server.database.db(), "audit_events WHERE action = 'user.export'").await;
     assert_eq!(pages, 21);
+}
+
+#[on_both_backends]
+async fn an_export_does_not_tell_who_has_the_address_that_a_user_has_lost(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("eve").await.tokens.expect("tokens").access_token;
+    server.register("strasse").await;
+    // An older version tells these addresses apart.
+    let other_spelling = "UPDATE users SET email = 'straße@example.test', email_folded = 'straße@example.test', \
+        key_time = NULL WHERE login = 'eve'";
+    execute(&server, other_spelling).await;
+    let (running, _) = server.replica().await;
+    running.stop().await.expect("stopped");
+    let (first, _, events) = all(&server, &token, 40).await;
+    assert!(first.email_is_taken);
+    let lost = events.iter().find(|event| event.action == "user.email_taken");
+    let details = &lost.expect("an event").details;
+    assert!(details.is_empty(), "{details:?}");
 }
 
 #[on_both_backends]
