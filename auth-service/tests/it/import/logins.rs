@@ -121,7 +121,7 @@ async fn what_a_line_says_is_what_the_user_is(database: TestDatabase) {
     assert!(
         refused
             .stderr
-            .contains("line 1: roles[0] must not be admin unless --allow-role admin is passed\n"),
+            .contains("line 1: roles[1] must not be admin unless --allow-role admin is passed\n"),
         "{refused:?}"
     );
     import.succeed(&lines, &["--allow-role", "admin"]).await;

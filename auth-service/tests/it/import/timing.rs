@@ -29,6 +29,22 @@ async fn refused(server: &Server, identifier: &str, password: &str) -> Duration 
     shortest
 }
 
+/// Returns how much processor time PBKDF2 with a million iterations takes here.
+fn processor_time_of_the_slow_hash() -> Duration {
+    let now = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).expect("a time");
+    let start = now();
+    let iterations = std::num::NonZeroU32::new(1_000_000).expect("it is not 0");
+    let mut output = [0; 32];
+    aws_lc_rs::pbkdf2::derive(
+        aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256,
+        iterations,
+        b"salt",
+        b"wrong",
+        &mut output,
+    );
+    now().saturating_sub(start)
+}
+
 /// A busy machine makes single logins slower, but none quicker, so only the shortest times are
 /// compared, and only with a lower bound.
 #[on_both_backends]
@@ -44,10 +60,10 @@ async fn a_refusal_takes_as_long_as_the_slowest_imported_hash(database: TestData
     Import::at(&database).succeed(&lines, &[]).await;
     let server = Server::start_with(database, &settings(&["--hashing-workers", "1"])).await;
     server.register("ann").await;
-    let slow = refused(&server, "slow", "wrong horse").await;
-    assert!(slow > Duration::from_millis(50), "{slow:?}");
+    let slow = processor_time_of_the_slow_hash();
     let least = slow.mul_f64(0.6);
     for (identifier, password) in [
+        ("slow", "wrong horse"),
         ("quick", "wrong horse"),
         ("ann", "wrong horse"),
         ("ann@example.test", "wrong horse"),
@@ -60,17 +76,18 @@ async fn a_refusal_takes_as_long_as_the_slowest_imported_hash(database: TestData
         let time = refused(&server, identifier, password).await;
         assert!(time > least, "{identifier}: {time:?} instead of {slow:?}");
     }
-    // The right password of others does not wait.
-    let start = Instant::now();
-    server.login("ann").await;
-    assert!(start.elapsed() < slow, "{:?}", start.elapsed());
     // Once no imported hash is left, nothing is padded any more.
     for identifier in ["slow", "quick"] {
         login(&server, identifier, IMPORTED).await.expect("logged in");
     }
     execute(&server, "DELETE FROM imported_passwords").await;
     let (_restarted, mut auth) = server.replica().await;
-    let start = Instant::now();
-    auth.login(credentials("nobody", PASSWORD)).await.expect_err("refused");
-    assert!(start.elapsed() < least, "{:?}", start.elapsed());
+    let mut shortest = Duration::MAX;
+    for number in 0..10 {
+        let start = Instant::now();
+        let unknown = credentials(&format!("unknown-{number}"), PASSWORD);
+        auth.login(unknown).await.expect_err("refused");
+        shortest = shortest.min(start.elapsed());
+    }
+    assert!(shortest < least, "{shortest:?}");
 }
