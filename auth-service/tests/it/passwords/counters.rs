@@ -1,4 +1,4 @@
-//! What a failure is counted for, and what clears the counters.
+//! Counters of failures: who shares one, and how it is cleared.
 
 use std::collections::BTreeMap;
 
