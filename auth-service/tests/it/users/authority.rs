@@ -289,6 +289,12 @@ async fn an_administrator_with_revoked_tokens_is_refused_before_the_feed_arrives
         role: "admin".to_owned(),
     };
     assert_eq!(refusal(rbac.assign_role(with_token(assign, &anns)).await), stale);
+    let unassign = proto::auth::v1::UnassignRoleRequest {
+        user_id: ann,
+        role: "admin".to_owned(),
+    };
+    // Nor may she act on herself.
+    assert_eq!(refusal(rbac.unassign_role(with_token(unassign, &anns)).await), stale);
     let unlock = proto::auth::v1::UnlockUserRequest { user_id: bob };
     assert_eq!(
         refusal(users(&server).unlock_user(with_token(unlock, &anns)).await),
