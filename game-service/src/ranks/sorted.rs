@@ -195,7 +195,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_behaves_like_a_sorted_set(
-            max_block in 2..9_usize,
+            max_block in 2..14_usize,
             loaded in btree_set(0..60_u32, 0..60),
             changes in vec((any::<bool>(), 0..60_u32), 0..400),
             shrinking in vec(0..60_u32, 0..120),

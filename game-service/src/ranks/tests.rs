@@ -155,8 +155,21 @@ fn numbered(numbers: std::ops::Range<u32>) -> impl Iterator<Item = (UserId, Stan
     })
 }
 
-/// Asserts that the leaderboard keeps to the goal.
+/// Asserts that the leaderboard keeps to the goal. Each part counts at least what it holds.
 fn fits(ours: &Ranks) {
+    let parts = [
+        (ours.players.allocated_bytes(), size_of::<Player>()),
+        (ours.index.allocated_bytes(), size_of::<u32>()),
+        (ours.places.allocated_bytes(), size_of::<u32>()),
+    ];
+    assert!(
+        parts.iter().all(|(bytes, each)| *bytes >= each * ours.len()),
+        "{parts:?}"
+    );
+    assert_eq!(
+        ours.allocated_bytes(),
+        parts.iter().map(|(bytes, _)| bytes).sum::<usize>()
+    );
     let bytes = ours.allocated_bytes().div_ceil(ours.len());
     assert!(bytes <= GOAL, "{bytes} bytes for each of {} players", ours.len());
 }

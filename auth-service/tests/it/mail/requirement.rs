@@ -1,4 +1,5 @@
-//! Since when users must verify their address before they log in. Users from before have 30 days.
+//! Start of the rule that users must verify their address before they log in. Users from before it
+//! have 30 days.
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ async fn you_cannot_act_on_users_who_hold_more(database: TestDatabase) {
     rbac.create_role(with_token(CreateRoleRequest { role: Some(role) }, &admin))
         .await
         .expect("a role");
-    create(&server, &admin, "helper", &["player", "support"]).await;
+    create(&server, &admin, "helper", &["support"]).await;
     let chief = create(&server, &admin, "chief", &["player", "admin"]).await;
     let ann = create(&server, &admin, "ann", &[]).await;
     let root = me(&server, &admin).await.expect("me").user_id;
@@ -171,7 +171,8 @@ async fn you_cannot_act_on_users_who_hold_more(database: TestDatabase) {
     ] {
         assert!(tried.contains(&(action, reason)), "{action} {reason}: {tried:?}");
     }
-    // The helper may manage users who hold no more than every player does.
+    // The helper may manage users who hold no more than every player does, although the helper is
+    // not a player.
     set_password(&server, &helper, &ann).await.expect("set");
     rename(&ann, email("ann2@example.test")).await.expect("changed");
     deactivate(&server, &helper, &ann).await.expect("deactivated");
@@ -289,6 +290,12 @@ async fn an_administrator_with_revoked_tokens_is_refused_before_the_feed_arrives
         role: "admin".to_owned(),
     };
     assert_eq!(refusal(rbac.assign_role(with_token(assign, &anns)).await), stale);
+    let unassign = proto::auth::v1::UnassignRoleRequest {
+        user_id: ann,
+        role: "admin".to_owned(),
+    };
+    // Nor may she act on herself.
+    assert_eq!(refusal(rbac.unassign_role(with_token(unassign, &anns)).await), stale);
     let unlock = proto::auth::v1::UnlockUserRequest { user_id: bob };
     assert_eq!(
         refusal(users(&server).unlock_user(with_token(unlock, &anns)).await),
