@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::{
-    clock::{Clock, Timestamp},
+    clock::Clock,
     ids::{SessionId, UserId},
 };
 use futures_util::FutureExt as _;
