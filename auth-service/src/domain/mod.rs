@@ -75,7 +75,8 @@ pub(crate) use self::{
     users::{
         accounts::Accounts,
         administration::{NewAccount, UserReference},
-        export::{ExportLimits, ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
+        export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
+        export_limits::ExportLimits,
         first_admin::{bootstrap, create_admin},
         import::{Imported, ImportedUser, Rejected, UserImport},
         invitations::Invitation,

@@ -14,7 +14,7 @@ use crate::{
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules, present_costs::PresentCosts},
         sessions::lifecycle::Sessions,
-        users::export::ExportLimits,
+        users::export_limits::ExportLimits,
     },
     model::{ReservedRole, User},
     store::{self, UserWithHoldings},

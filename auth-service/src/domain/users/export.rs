@@ -10,7 +10,6 @@ use base::{
     clock::Timestamp,
     ids::{SessionId, SessionKind, UserId},
     page::{PageRequest, Position},
-    rate::{KeyedLimit, RateRule},
 };
 use db::{Conn, write_tx};
 
@@ -31,24 +30,6 @@ use crate::{
 const MAX_ITEMS: i64 = 40;
 /// Maximum number of waiting mails that are exported. Limits keep a user from having more.
 const MAX_MAILS: i64 = 100;
-
-/// Limit of exports, by user. The first page costs most.
-const EXPORTS: RateRule = RateRule {
-    per_minute: 1,
-    burst: 20,
-};
-/// Limit of the further pages of exports, by user. A long export has some hundred.
-const EXPORT_PAGES: RateRule = RateRule {
-    per_minute: 60,
-    burst: 600,
-};
-
-/// Limits on exports.
-#[derive(Clone, Debug)]
-pub(crate) struct ExportLimits {
-    exports: KeyedLimit<UserId>,
-    further_pages: KeyedLimit<UserId>,
-}
 
 /// The part of an export that a page begins with.
 #[derive(Clone, Debug)]
@@ -103,15 +84,6 @@ pub(crate) struct LimitCount {
     pub(crate) expire_time: Option<Timestamp>,
 }
 
-impl Default for ExportLimits {
-    fn default() -> Self {
-        Self {
-            exports: KeyedLimit::new(EXPORTS),
-            further_pages: KeyedLimit::new(EXPORT_PAGES),
-        }
-    }
-}
-
 impl Accounts {
     /// Returns a page of all that is known of the actor. The first page is recorded in the audit
     /// log.
@@ -123,13 +95,7 @@ impl Accounts {
     ) -> Result<ExportPage, Error> {
         let id = context.user_id().ok_or(Error::UserNotFound)?;
         let is_first = matches!(&part, ExportPart::Sessions(page) if page.after.is_none());
-        let limits = &self.export_limits;
-        let limit = if is_first {
-            &limits.exports
-        } else {
-            &limits.further_pages
-        };
-        limit.admit(&id).map_err(Error::TooManyAttempts)?;
+        self.export_limits.admit(id, is_first)?;
         let mut account = None;
         if is_first {
             let recorded: Result<(), Error> = write_tx!(self.db, |tx| {

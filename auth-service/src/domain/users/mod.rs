@@ -6,6 +6,7 @@ pub(super) mod accounts;
 pub(super) mod administration;
 pub(super) mod deletion;
 pub(super) mod export;
+pub(super) mod export_limits;
 pub(super) mod first_admin;
 pub(super) mod import;
 pub(super) mod invitations;

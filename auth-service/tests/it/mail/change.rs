@@ -134,7 +134,7 @@ async fn a_change_that_was_not_the_owners_is_undone(database: TestDatabase) {
     let mail = mails.with_link(OLD, "reset-password", 1).await;
     for words in [
         "The change of your e-mail address at",
-        "was undone.",
+        "was undone,",
         "Your previous password no longer works",
         "logged out of every device",
         "valid for 10 minutes.",

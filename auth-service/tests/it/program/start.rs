@@ -308,10 +308,6 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
                 bad("--hashing-queue", "many"),
                 "invalid value 'many' for '--hashing-queue <N>': must be a whole number from 0 to 10000",
             ),
-            (
-                bad("--mail-folder", short),
-                "short: must be a folder in which the service can write",
-            ),
             (bad("--registration-open", "perhaps"), "--registration-open"),
             (bad("--log-level", "shared=loud"), "--log-level"),
             (bad("--log-format", "xml"), "--log-format"),
@@ -360,6 +356,18 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
             assert!(!ended.stderr.contains(HIDDEN), "{arguments:?}: {ended:?}");
         }
         assert!(!setup.folder.path().join("auth.db").exists());
+    });
+}
+
+#[test]
+fn a_mail_folder_that_cannot_be_written_to_is_reported() {
+    block_on(async {
+        let setup = ProgramSetup::new(Backend::Sqlite).await;
+        let file = setup.write("mails", "");
+        let file = file.to_str().expect("UTF-8");
+        let ended = setup.refused(&["--mail-folder", file]).await;
+        let words = format!("--mail-folder {file}: must be a folder in which the service can write");
+        assert!(ended.bad_setting().starts_with(&words), "{ended:?}");
     });
 }
 
