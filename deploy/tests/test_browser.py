@@ -759,6 +759,29 @@ def test_a_user_deletes_the_account(person):
     expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
 
 
+def test_an_account_is_deleted_after_a_login_of_long_ago(person, gateway):
+    def delete(page):
+        page.reload()
+        expect(page.locator("#who")).to_be_visible()
+        open_account(page)
+        page.on("dialog", lambda dialog: dialog.accept())
+        form = page.locator("#delete-form")
+        if form.get_by_label("Current password").is_visible():
+            form.get_by_label("Current password").fill(PASSWORD)
+        form.get_by_role("button").click()
+        expect(page.locator("#message")).to_have_text("Your account is deleted.")
+
+    page = person()
+    identifier = register(page)
+    gateway.old_login(gateway.rest().post("/v1/auth/login", json={"identifier": identifier, "password": PASSWORD}).json())
+    delete(page)
+    guest = person()
+    play_as_guest(guest)
+    credential = guest.evaluate("JSON.parse(localStorage.getItem('guest')).credential")
+    gateway.old_login(gateway.rest().post("/v1/auth/login-guest", json={"guestCredential": credential}).json())
+    delete(guest)
+
+
 def test_problems_of_one_form_are_gone_after_a_success_in_another(person):
     page = person()
     page.locator("#register-form").get_by_role("button").click()

@@ -1,5 +1,7 @@
 """The example: a third service, as its README says, under the same logins, roles and logouts."""
 
+import uuid
+
 import grpc
 import pytest
 from conftest import PROGRAMS, Program, free_ports, until
@@ -26,8 +28,9 @@ class Courses(ReflectedClient):
 
 @pytest.fixture
 def courses(gateway, tmp_path):
+    client_id = f"courses-{uuid.uuid4().hex[:8]}"
     root = gateway.rest(gateway.administrator())
-    made = root.post("/v1/service-accounts", json={"clientId": "courses", "roles": ["service"]})
+    made = root.post("/v1/service-accounts", json={"clientId": client_id, "roles": ["service"]})
     assert made.status_code == 200, made.text
     secret = tmp_path / "courses-secret"
     write_secret(secret, made.json()["clientSecret"] + "\n")
@@ -35,14 +38,16 @@ def courses(gateway, tmp_path):
     program = Program(
         [
             *[PROGRAMS / "courses", "--database-url", f"sqlite:{tmp_path / 'courses.db'}", "--auth-grpc-url", f"http://{gateway.at('auth')}"],
-            *["--auth-client-id", "courses", "--auth-client-secret-file", secret],
+            *["--auth-client-id", client_id, "--auth-client-secret-file", secret],
             *["--listen", f"127.0.0.1:{grpc_port}", "--http-listen", f"127.0.0.1:{http_port}"],
         ],
         tmp_path / "courses.log",
     )
     try:
         program.ready(f"http://127.0.0.1:{http_port}/readyz")
-        yield Courses(f"127.0.0.1:{grpc_port}", "v1alpha")
+        service = Courses(f"127.0.0.1:{grpc_port}", "v1alpha")
+        service.client_id = client_id
+        yield service
     finally:
         program.stop()
 
@@ -78,14 +83,14 @@ def test_courses_follows_tokens_permissions_and_logouts(gateway, courses):
 def test_an_old_login_deletes_no_course_until_its_user_has_proved_who_they_are(gateway, courses):
     password = (gateway.folder / "data" / "admin-password").read_text().strip()
     logged_in = gateway.rest().post("/v1/auth/login", json={"identifier": "admin", "password": password}).json()
-    token = gateway.old_login(logged_in, audience="courses")
+    token = gateway.old_login(logged_in, audience=courses.client_id)
     assert courses.call("ListCourses", token=token)["courses"]
     refused = ("UNAUTHENTICATED", "STEP_UP_REQUIRED")
     assert courses.refused_with("DeleteCourse", {"courseId": "forks"}, token) == refused
     # Someone without the permission is not sent to log in again for nothing.
     player = gateway.old_login(gateway.register())
     assert courses.refused_with("DeleteCourse", {"courseId": "forks"}, player) == ("PERMISSION_DENIED", "PERMISSION_DENIED")
-    proof = {"password": password, "audience": "courses"}
+    proof = {"password": password, "audience": courses.client_id}
     proved = gateway.rest(gateway.administrator()).post("/v1/me:reauthenticate", json=proof)
     assert proved.status_code == 200, proved.text
     fresh = proved.json()["accessToken"]

@@ -17,7 +17,11 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, credentials, guests, locale, passwords, request_context::request_context, transport::Transports};
+use super::{
+    convert, credentials, guests, locale, passwords,
+    request_context::{context_without_bearer, request_context},
+    transport::Transports,
+};
 use crate::{
     domain::{
         Accounts, Credentials, Error, MAX_TOKEN_LEN, NewGuest, NewPerson, Password, PasswordReset, PasswordRules,
@@ -85,7 +89,7 @@ impl AuthService for AuthRpc {
     }
 
     async fn login_guest(&self, request: Request<LoginGuestRequest>) -> Result<Response<LoginGuestResponse>, Status> {
-        let context = request_context(&request);
+        let context = context_without_bearer(&request);
         let transport = self.transports.of(&request)?;
         let login = guests::login(request.into_inner())?;
         let logged_in = self.accounts.login_guest(&context, &login).await?;
@@ -99,7 +103,7 @@ impl AuthService for AuthRpc {
     }
 
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
-        let context = request_context(&request);
+        let context = context_without_bearer(&request);
         let transport = self.transports.of(&request)?;
         let credentials = login(request.into_inner(), self.accounts.password_rules)?;
         let logged_in = self.accounts.login(&context, credentials).await?;
@@ -137,7 +141,7 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<ResetPasswordRequest>,
     ) -> Result<Response<ResetPasswordResponse>, Status> {
-        let context = request_context(&request);
+        let context = context_without_bearer(&request);
         let transport = self.transports.of(&request)?;
         let reset = password_reset(request.into_inner(), self.accounts.password_rules)?;
         let logged_in = self.accounts.reset_password(&context, reset).await?;
@@ -154,7 +158,7 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RefreshAccessTokenRequest>,
     ) -> Result<Response<RefreshAccessTokenResponse>, Status> {
-        let context = request_context(&request);
+        let context = context_without_bearer(&request);
         let mut transport = self.transports.of(&request)?;
         let request = request.into_inner();
         let mut token = request.refresh_token;
@@ -174,7 +178,7 @@ impl AuthService for AuthRpc {
         &self,
         request: Request<RotateTokensRequest>,
     ) -> Result<Response<RotateTokensResponse>, Status> {
-        let context = request_context(&request);
+        let context = context_without_bearer(&request);
         let mut transport = self.transports.of(&request)?;
         let mut request = request.into_inner();
         transport.fill(&mut request.refresh_token, &self.sessions).await?;

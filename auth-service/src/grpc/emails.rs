@@ -7,9 +7,12 @@ use access::authz::{self, Caller};
 use base::validate::Fields;
 use tonic::{Request, Response, Status};
 
-use super::{convert, credentials, request_context::request_context};
+use super::{
+    convert, credentials,
+    request_context::{context_without_bearer, request_context},
+};
 use crate::domain::{
-    Accounts, Actor, AddressOwner, Email, Error, Password, PresentedCode, RequestContext, ensure_not_reserved,
+    Accounts, AddressOwner, Email, Error, Password, PresentedCode, RequestContext, ensure_not_reserved,
 };
 
 pub(super) async fn request_verification(
@@ -133,11 +136,11 @@ fn ensure_bearer<T>(request: &Request<T>, fields: &mut Fields, instead: &[&'stat
 }
 
 /// Returns the context of the request. A caller who gives an `identifier` is not the bearer of the
-/// access token, which is ignored.
+/// access token.
 fn context_of<T>(request: &Request<T>, identifier: &str) -> RequestContext {
-    let mut context = request_context(request);
-    if !identifier.is_empty() {
-        context.actor = Actor::Anonymous;
+    if identifier.is_empty() {
+        request_context(request)
+    } else {
+        context_without_bearer(request)
     }
-    context
 }

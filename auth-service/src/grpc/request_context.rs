@@ -38,6 +38,15 @@ pub(super) fn request_context<T>(request: &Request<T>) -> RequestContext {
     }
 }
 
+/// Returns the context of a request that says by itself who acts, such as one with a password. An
+/// access token that comes with it may be somebody else's, and is ignored.
+pub(super) fn context_without_bearer<T>(request: &Request<T>) -> RequestContext {
+    RequestContext {
+        actor: Actor::Anonymous,
+        ..request_context(request)
+    }
+}
+
 /// Makes a user agent printable. Bytes that are not UTF-8 and invisible characters become U+FFFD.
 /// Control characters are removed.
 fn printable(user_agent: &[u8]) -> String {

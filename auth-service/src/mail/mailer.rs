@@ -28,7 +28,7 @@ use crate::model::OutboxMail;
 /// Maximum length of a line of a message, in bytes (RFC 5322, section 2.1.1).
 const MAX_LINE_BYTES: usize = 998;
 /// Prefix of a file that is not completely written yet.
-const UNFINISHED: &str = ".tmp";
+const UNFINISHED: &str = ".auth-mail-";
 
 /// Reason why a mail could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -232,16 +232,21 @@ mod tests {
     #[test]
     fn only_unfinished_files_are_deleted() {
         let folder = tempfile::tempdir().expect("a folder");
-        let names = [".tmpAbC123", "2026-11-21T00-00-00Z-1.eml", ".hidden", "tmp.eml"];
+        let names = [
+            ".auth-mail-AbC123",
+            "2026-11-21T00-00-00Z-1.eml",
+            ".hidden",
+            ".tmpAbC123",
+        ];
         for name in names {
             fs::write(folder.path().join(name), "x").expect("written");
         }
-        fs::create_dir(folder.path().join(".tmp")).expect("made");
+        fs::create_dir(folder.path().join(".auth-mail-")).expect("made");
         Transport::folder(folder.path().to_owned()).expect("a folder");
         for name in names {
-            assert_eq!(folder.path().join(name).exists(), name != ".tmpAbC123", "{name}");
+            assert_eq!(folder.path().join(name).exists(), name != ".auth-mail-AbC123", "{name}");
         }
-        assert!(folder.path().join(".tmp").exists());
+        assert!(folder.path().join(".auth-mail-").exists());
     }
 
     #[test]

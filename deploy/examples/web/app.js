@@ -158,6 +158,11 @@ function goBack() {
 }
 
 onChange((user, reason) => {
+  // Remove what the previous user has typed. Whoever resets a password goes on with that.
+  if (me && me.userId !== user?.userId) {
+    $("step-up").close("");
+    for (const form of document.forms) if (!form.closest("#recovery")) form.reset();
+  }
   me = user;
   $("who").hidden = !user;
   $("login-name").textContent = user?.login ?? "";

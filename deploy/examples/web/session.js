@@ -239,7 +239,7 @@ async function send(method, path, body, signal) {
     // An expired token is renewed, and the renewed one may still be of an old login.
     if (!isOver(error) || tries > 2) throw error;
     if (error.reason === "STEP_UP_REQUIRED") {
-      await reauthenticate(audience, body?.currentPassword, error);
+      await reauthenticate(audience, body, error);
     } else if (["TOKEN_EXPIRED", "TOKEN_STALE", "AUDIENCE_REQUIRED"].includes(error.reason)) {
       // The token has expired, was issued before the roles changed, or lacks the audience: the session continues.
       await renew(audience, used);
@@ -256,13 +256,21 @@ async function send(method, path, body, signal) {
 }
 
 // Gets an access token for this service that says that the user has just proved who they are. It is used until it expires or
-// is renewed. Asks for the password, unless the refused call has it.
-async function reauthenticate(audience, given, refused) {
-  const password = given ?? (await askForPassword());
-  if (!password) throw refused;
-  const { accessToken } = await call("POST", "/v1/me:reauthenticate", { password, audience });
+// is renewed. Sends the password or the guest's credential of the refused call, or asks for the password.
+async function reauthenticate(audience, body, refused) {
+  const user = userId;
+  const proof = body && "guestCredential" in body
+    ? { guestCredential: body.guestCredential }
+    : { password: body?.currentPassword ?? (await askOnce()) };
+  if (!Object.values(proof)[0] || userId !== user) throw refused;
+  const { accessToken } = await call("POST", "/v1/me:reauthenticate", { ...proof, audience });
+  if (userId !== user) throw refused;
   accessTokens.set(audience, accessToken);
 }
+
+// Several calls that are refused at the same time ask once.
+let asking = null;
+const askOnce = () => (asking ??= askForPassword().finally(() => (asking = null)));
 
 // Replaces the access token for this service, unless that has happened since `used` was read. Only one tab does this at
 // a time: a refresh token is good for one rotation, and a second one would look like theft.
@@ -315,15 +323,20 @@ async function refresh(audience) {
 // Makes a call that gives the session a new refresh token, in the cookie, or ends it. No rotation may come in between.
 async function changeSession(path, body) {
   if (!accessTokens.has(ACCOUNTS)) await renew(ACCOUNTS);
-  const used = accessTokens.get(ACCOUNTS);
-  const attempt = () =>
-    navigator.locks.request("rotate", () => post(path, body, { authorization: `Bearer ${accessTokens.get(ACCOUNTS)}` }));
-  try {
-    return await attempt();
-  } catch (error) {
-    if (!["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) throw error;
-    await renew(ACCOUNTS, used);
-    return attempt();
+  const user = userId;
+  for (let tries = 1; ; tries++) {
+    const used = accessTokens.get(ACCOUNTS);
+    try {
+      return await navigator.locks.request("rotate", () =>
+        post(path, body, { authorization: `Bearer ${accessTokens.get(ACCOUNTS)}` }),
+      );
+    } catch (error) {
+      if (tries > 2) throw error;
+      if (error.reason === "STEP_UP_REQUIRED") await reauthenticate(ACCOUNTS, body, error);
+      else if (["TOKEN_EXPIRED", "TOKEN_STALE"].includes(error.reason)) await renew(ACCOUNTS, used);
+      else throw error;
+      if (userId !== user) throw error;
+    }
   }
 }
 

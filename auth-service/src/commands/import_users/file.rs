@@ -43,7 +43,7 @@ impl ImportFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         if !file.metadata()?.is_file() {
-            let why = "must be a regular file, because it is read twice";
+            let why = "must be a regular file, because it is read more than once";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let mut digest = Context::new(&SHA256);

@@ -33,8 +33,8 @@ const TRIES: usize = 5;
 /// The command `import-users`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportUsers {
-    /// File with one JSON object in each line. It is read twice, and must not be readable by other
-    /// users.
+    /// File with one JSON object in each line. It is read more than once, and must not be readable
+    /// by other users.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Check the file and change nothing.

@@ -1,6 +1,6 @@
 //! Padding of refused passwords, so that a refusal takes the same time for every name.
 //!
-//! Hashes that were imported from another system take longer than ours, or less long. A caller who
+//! Hashes that were imported from another system take more or less time than ours. A caller who
 //! measures a refusal could tell by it that a user with such a hash exists. So while there are any,
 //! a thread goes on working after a wrong password until it has used as much processor time as the
 //! slowest of these hashes takes. Processor time is compared, not the time of a clock, so that

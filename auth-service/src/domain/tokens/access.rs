@@ -28,7 +28,7 @@ pub(crate) struct AccessToken {
 /// The bearer of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bearer<'a> {
-    /// A person, in this session, who has proved so who they are.
+    /// A person in this session, and when and how they authenticated.
     Session(SessionId, &'a Authentication),
     /// The service with this client id.
     Service(&'a str),

@@ -1,6 +1,6 @@
 //! Users are told by mail what was done to their account.
 
-use proto::auth::v1::{LoginRequest, UpdateMeRequest, UpdateUserRequest, User};
+use proto::auth::v1::{LoginRequest, ResetPasswordRequest, UpdateMeRequest, UpdateUserRequest, User};
 use testing::{TestDatabase, on_both_backends, rpc::with_token};
 use tonic::Code;
 
@@ -66,6 +66,35 @@ async fn the_first_login_is_not_announced(database: TestDatabase) {
     let to_ann = to("ann", mails.answered("marker", 2).await);
     assert_eq!(to_ann.len(), 1);
     assert!(subjects(&to_ann)[0].contains("has changed"), "{to_ann:?}");
+}
+
+#[on_both_backends]
+async fn a_token_of_somebody_else_does_not_change_what_a_notice_says(database: TestDatabase) {
+    let mails = MailServer::start(database).await;
+    let server = &mails.server;
+    server.register("ann").await;
+    let foreign = server.register("eve").await.tokens.expect("tokens").access_token;
+    let answer = server
+        .auth()
+        .login(with_token(credentials("ann", PASSWORD), &foreign))
+        .await;
+    answer.expect("logged in");
+    let by_code = ResetPasswordRequest {
+        identifier: "ann".to_owned(),
+        code: mails.request("ann", 1).await.code(),
+        new_password: NEW.to_owned(),
+        new_password_confirmation: NEW.to_owned(),
+        ..ResetPasswordRequest::default()
+    };
+    let answer = server.auth().reset_password(with_token(by_code, &foreign)).await;
+    answer.expect("reset");
+    let mut notices = mails.to("ann", 3).await;
+    notices.retain(|mail| !mail.text.contains("#reset-password?"));
+    assert_eq!(notices.len(), 2);
+    for notice in notices {
+        assert!(notice.text.contains("IP address 127.0.0.1"), "{}", notice.text);
+        assert!(!notice.text.contains("administrator"), "{}", notice.text);
+    }
 }
 
 #[on_both_backends]

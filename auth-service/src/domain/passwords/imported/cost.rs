@@ -1,20 +1,22 @@
 //! Costs of imported hashes: their limits, and their text form.
 //!
-//! The upper limits bound what one login can cost: at most about half a second of a processor and
-//! the memory below. The lower ones keep out hashes that guessers try by the million: whoever
-//! has them finds most passwords, so their users have to choose new ones.
+//! The upper limits bound the processor time and the memory that one login can cost. The lower ones
+//! keep out hashes that guessers try by the million: whoever has them finds most passwords, so
+//! their users have to choose new ones.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-/// Most expensive hash that is imported without a flag: what the other limits do not say.
+/// Upper limits that no flag can raise.
 const MAX_ITERATIONS: u32 = 2_000_000;
 const MAX_BCRYPT_COST: u32 = 14;
 const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 /// Maximum work of scrypt, as its memory times its parallelization (p).
 const MAX_SCRYPT_WORK: u64 = 4 * MAX_SCRYPT_BYTES;
+/// Highest memory that scrypt takes beside [`MAX_SCRYPT_BYTES`], in bytes. Common parameters take
+/// less than 20 KiB.
+const MAX_SCRYPT_BLOCKS: u64 = 1024 * 1024;
 const MAX_ARGON2_PASSES: u32 = 10;
-/// Least expensive hash that is imported. Django before 1.7 used fewer iterations, and PHP 7.2 and
-/// Django before 3.2 hardly more memory.
+/// Lower limits. Django before 1.7 used 12,000 iterations of PBKDF2.
 const MIN_ITERATIONS: u32 = 10_000;
 const MIN_BCRYPT_COST: u32 = 8;
 const MIN_SCRYPT_BYTES: u64 = 4 * 1024 * 1024;
@@ -93,6 +95,8 @@ impl Cost {
             Self::Scrypt { log_n, r, p } => {
                 let memory = scrypt_bytes(log_n, r);
                 at_most("bytes of scrypt memory", memory, MAX_SCRYPT_BYTES)?;
+                let blocks = 128 * u64::from(r) * (u64::from(p) + 1);
+                at_most("bytes of scrypt blocks (128 r (p + 1))", blocks, MAX_SCRYPT_BLOCKS)?;
                 let work = memory.saturating_mul(p.into());
                 at_most("bytes of scrypt memory times p", work, MAX_SCRYPT_WORK)
             }
