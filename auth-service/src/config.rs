@@ -2,6 +2,7 @@
 
 mod attempts;
 mod cookies;
+mod factors;
 mod guests;
 mod mail;
 mod password_file;
@@ -25,6 +26,7 @@ pub(crate) use self::password_file::{read_password, without_final_newline};
 pub use self::{
     attempts::AttemptSettings,
     cookies::{CookieOrigin, CookieSettings},
+    factors::FactorSettings,
     guests::GuestSettings,
     mail::MailSettings,
 };
@@ -326,6 +328,9 @@ pub struct AuthSettings {
     /// Rules for guests.
     #[command(flatten)]
     pub guests: GuestSettings,
+    /// Rules for second factors.
+    #[command(flatten)]
+    pub factors: FactorSettings,
     /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,

@@ -78,6 +78,7 @@ impl AuthService<'_> {
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         self.check_settings()?;
         let mailer = self.mailer()?;
+        let required_roles = self.settings.factors.required_roles()?;
         let hashing = HashingPool::new(self.settings.hashing()).map_err(StartError::setting)?;
         let key_set = KeySet::empty();
         // auth-service reads the feed from its own database. If that fails, the calls fail with the
@@ -141,7 +142,9 @@ impl AuthService<'_> {
             keys,
             tail,
             hashing,
+            site: self.settings.mail.site(&self.settings.gateway_url),
             mailer,
+            required_roles,
             email_requirement,
             any_audience,
             max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),

@@ -5,6 +5,7 @@ mod audit;
 pub(crate) mod counts;
 mod emails;
 mod error;
+mod factors;
 pub(crate) mod feed;
 #[cfg(test)]
 mod fuzz;
@@ -23,6 +24,12 @@ pub(crate) use self::{
     audit::log::AuditLog,
     emails::{caller::AddressOwner, rule::EmailRequirement},
     error::Error,
+    factors::{
+        challenges::{Challenge, ChallengeTokens},
+        codes::RecoveryCodes,
+        rules::{Factors, SecondProof},
+        totp::{DIGITS as TOTP_DIGITS, TotpSecrets, TotpSetup},
+    },
     feed::{
         stream::{FeedEnded, FeedStream, position as feed_position},
         tail::FeedTail,
@@ -73,7 +80,7 @@ pub(crate) use self::{
         export::{ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
         first_admin::{bootstrap, create_admin},
         invitations::Invitation,
-        login::Credentials,
+        login::{Credentials, LoginOutcome},
         names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
         reauthentication::Proof,

@@ -17,7 +17,9 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{convert, credentials, guests, locale, passwords, request_context::request_context, transport::Transports};
+use super::{
+    convert, credentials, factors, guests, locale, passwords, request_context::request_context, transport::Transports,
+};
 use crate::{
     domain::{
         Accounts, Credentials, Error, MAX_TOKEN_LEN, NewGuest, Password, PasswordReset, PasswordRules, Registered,
@@ -102,14 +104,23 @@ impl AuthService for AuthRpc {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
         let credentials = login(request.into_inner(), self.accounts.password_rules)?;
-        let logged_in = self.accounts.login(&context, credentials).await?;
-        Ok(
-            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
-                tokens: Some(tokens),
-                user: Some(convert::user(logged_in.user)),
-                device_token: logged_in.device_token.expose_secret().to_owned(),
-            }),
-        )
+        let outcome = self.accounts.login(&context, credentials).await?;
+        Ok(factors::login_response(&transport, outcome))
+    }
+
+    async fn begin_enrolment(
+        &self,
+        request: Request<proto::BeginEnrolmentRequest>,
+    ) -> Result<Response<proto::BeginEnrolmentResponse>, Status> {
+        factors::begin_enrolment(&self.accounts, request).await
+    }
+
+    async fn complete_login(
+        &self,
+        request: Request<proto::CompleteLoginRequest>,
+    ) -> Result<Response<proto::CompleteLoginResponse>, Status> {
+        let transport = self.transports.of(&request)?;
+        factors::complete_login(&self.accounts, transport, request).await
     }
 
     async fn request_password_reset(
@@ -140,14 +151,15 @@ impl AuthService for AuthRpc {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
         let reset = password_reset(request.into_inner(), self.accounts.password_rules)?;
-        let logged_in = self.accounts.reset_password(&context, reset).await?;
-        Ok(
-            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| ResetPasswordResponse {
-                tokens: Some(tokens),
-                user: Some(convert::user(logged_in.user)),
-                device_token: logged_in.device_token.expose_secret().to_owned(),
-            }),
-        )
+        let outcome = self.accounts.reset_password(&context, reset).await?;
+        let (metadata, login, extensions) = factors::login_response(&transport, outcome).into_parts();
+        let response = ResetPasswordResponse {
+            user: login.user,
+            tokens: login.tokens,
+            device_token: login.device_token,
+            challenge: login.challenge,
+        };
+        Ok(Response::from_parts(metadata, response, extensions))
     }
 
     async fn refresh_access_token(

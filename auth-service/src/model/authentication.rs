@@ -27,6 +27,9 @@ impl AuthMethods {
     /// software keeps on the device, and that nobody knows by heart as they would a password.
     pub(crate) const GUEST_CREDENTIAL: Self = Self(Cow::Borrowed("swk"));
 
+    /// A password, and a code of a second factor. A recovery code is a one-time password, too.
+    pub(crate) const PASSWORD_AND_CODE: Self = Self(Cow::Borrowed("pwd otp mfa"));
+
     /// Reads the methods as they are stored. A later version may have stored ones that this version
     /// does not know.
     pub(crate) const fn stored(text: String) -> Self {

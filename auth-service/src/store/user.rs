@@ -32,6 +32,7 @@ columns!(User in users {
     invite_time: Option<Timestamp>,
     min_password_expire_time: Option<Timestamp>,
     is_guest: bool,
+    has_second_factor: bool,
 });
 
 /// A user to insert.
@@ -155,6 +156,12 @@ pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Tim
         .optional())
 }
 
+/// Takes back a recorded login that is not complete.
+pub(crate) async fn user_restore_login_time(conn: &mut Conn, id: UserId, time: Option<Timestamp>) -> db::Result<()> {
+    let update = diesel::update(users::table.find(id)).set(users::last_login_time.eq(time));
+    query!(conn, |c| update.cached().execute(c).await).map(|_| ())
+}
+
 /// Stores a new hash of the same password, with newer parameters. Tokens are not affected.
 pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
     let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
@@ -219,9 +226,13 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::invite_time.eq(None::<Timestamp>),
         users::min_password_expire_time.eq(None::<Timestamp>),
         users::is_guest.eq(false),
+        users::has_second_factor.eq(false),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     super::guest_credential_delete(conn, id).await?;
+    super::totp_factors_delete(conn, id).await?;
+    super::recovery_codes_delete(conn, id).await?;
+    super::login_challenges_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;
     super::email_reminder_delete(conn, id).await?;

@@ -1,7 +1,7 @@
 // The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
-  ApiError, call, callAboutEmail, knownGuest, login, logout, onChange, onStepUp, playAsGuest, register, requestPasswordReset, resetPassword,
+  ApiError, beginEnrolment, call, callAboutEmail, completeLogin, knownGuest, login, logout, onChange, onStepUp, playAsGuest, register, requestPasswordReset, resetPassword,
   restore, upgrade, wait, watch,
 } from "./session.js";
 
@@ -28,7 +28,9 @@ const WORDS = {
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
   PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
-  STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
+  STEP_UP_REQUIRED: "This needs another proof that it is you.",
+  SECOND_FACTOR_WRONG: "The code is wrong or was used already. Enter the one that the app shows now.",
+  LOGIN_CHALLENGE_INVALID: "This login took too long. Log in again.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
 
@@ -120,7 +122,7 @@ function forgive(input) {
   $(`${input.id}-problem`).textContent = "";
 }
 
-const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
+const SECTIONS = ["entry", "second-factor", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 
 // Shows one of the sections. The focus moves to its heading, because it was in a section that is now hidden.
 function show(section) {
@@ -162,10 +164,13 @@ const ACTIONS = {
   "register-form": signUp,
   "upgrade-form": keepAccount,
   "request-form": requestCode,
-  "reset-form": resetPassword,
+  "reset-form": reset,
+  "enrol-form": enrol,
+  "code-form": enterCode,
+  "factor-form": addFactor,
   "confirm-form": confirmAddress,
   "email-form": changeAddress,
-  "step-up-form": ({ password }) => $("step-up").close(password),
+  "step-up-form": ({ proof }) => $("step-up").close(proof),
 };
 
 for (const form of Object.keys(ACTIONS).map($)) {
@@ -198,7 +203,7 @@ async function signUp(account) {
 async function logIn({ identifier, password, newPassword }) {
   const changes = !$("change-password").hidden;
   try {
-    await login(identifier, password, changes ? newPassword : "");
+    meet(await login(identifier, password, changes ? newPassword : ""), identifier);
   } catch (error) {
     if (error.reason === "PASSWORD_CHANGE_REQUIRED") {
       $("change-password").hidden = false;
@@ -210,14 +215,126 @@ async function logIn({ identifier, password, newPassword }) {
   }
 }
 
-// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
-onStepUp(() => new Promise((resolve) => {
+// --- The second factor ---
+
+// The login that waits for a code: its challenge, and what the user typed as login.
+let pending = null;
+
+// Asks for the second factor if the login needs one.
+function meet(challenge, identifier) {
+  if (!challenge) return;
+  pending = { challenge, identifier };
+  $("enrol-form").hidden = !challenge.enrol;
+  $("enrol-code").parentElement.hidden = !challenge.emailCodeRequired;
+  $("code-form").hidden = challenge.enrol;
+  show("second-factor");
+  say(challenge.emailCodeRequired ? "A mail with a code is on its way." : "");
+  (challenge.enrol ? $("enrol-code") : $("totp-code")).focus();
+}
+
+async function enrol({ emailCode }) {
+  const { secret, otpauthUri } = await beginEnrolment(pending.challenge, emailCode);
+  showSecret("enrol", secret, otpauthUri);
+  $("enrol-form").hidden = true;
+  $("code-form").hidden = false;
+  $("totp-code").focus();
+}
+
+async function enterCode({ code }) {
+  const codes = await completeLogin(pending.challenge, code, pending.identifier);
+  pending = null;
+  hideSecret("enrol");
+  if (codes.length) {
+    await openAccount();
+    showRecoveryCodes(codes);
+  }
+}
+
+async function reset(values) {
+  meet(await resetPassword(values), values.identifier);
+}
+
+function showSecret(name, secret, uri) {
+  $(`${name}-secret`).hidden = false;
+  $(`${name}-secret-text`).textContent = secret.match(/.{1,4}/g).join(" ");
+  $(`${name}-secret-link`).href = uri;
+}
+
+function hideSecret(name) {
+  $(`${name}-secret`).hidden = true;
+  $(`${name}-secret-text`).textContent = "";
+  $(`${name}-secret-link`).removeAttribute("href");
+}
+
+function showRecoveryCodes(codes) {
+  $("recovery-codes").hidden = false;
+  $("recovery-code-list").replaceChildren(...codes.map((code) => element("li", {}, element("code", { textContent: code }))));
+  $("recovery-codes-title").focus();
+}
+
+// Id of the app that waits for its first code.
+let newFactor = null;
+
+async function listFactors() {
+  const { factors, recoveryCodesLeft } = await call("GET", "/v1/me/second-factors");
+  const item = ({ factorId, displayName }) => {
+    const remove = element("button", { type: "button", textContent: "Remove" });
+    remove.onclick = () => attempt(remove, async () => {
+      await call("DELETE", `/v1/me/second-factors/${factorId}`);
+      await listFactors();
+      say("The app is removed.");
+    });
+    return element("li", {}, displayName || "Authenticator app", " ", remove);
+  };
+  $("factors").replaceChildren(...factors.map(item));
+  $("factor-count").textContent = factors.length
+    ? `A login needs a code of an app. ${recoveryCodesLeft} recovery codes are left.`
+    : "A login needs only your password.";
+  $("renew-codes").hidden = !factors.length;
+}
+
+$("start-factor").onclick = () => attempt($("factor-form"), async () => {
+  const { factor, secret, otpauthUri } = await call("POST", "/v1/me/second-factors", {});
+  newFactor = factor.factorId;
+  showSecret("factor", secret, otpauthUri);
+  $("factor-form").hidden = false;
+  $("factor-code").focus();
+});
+
+async function addFactor({ totpCode }) {
+  const { recoveryCodes } = await call("POST", `/v1/me/second-factors/${newFactor}:confirm`, { totpCode });
+  hideSecret("factor");
+  $("factor-form").hidden = true;
+  await listFactors();
+  say("The app is added.");
+  if (recoveryCodes.length) showRecoveryCodes(recoveryCodes);
+}
+
+$("renew-codes").onclick = () => attempt($("renew-codes"), async () => {
+  showRecoveryCodes((await call("POST", "/v1/me/recovery-codes:renew", {})).recoveryCodes);
+  await listFactors();
+});
+$("leave-second-factor").onclick = () => {
+  pending = null;
+  hideSecret("enrol");
+  say("");
+  show("entry");
+};
+
+// Asks for the password or a code in a dialog, because the call that needs a more recent login goes on afterwards.
+onStepUp((needsCode) => new Promise((resolve) => {
+  const words = needsCode
+    ? ["Enter a code", "To go on, enter the code that your authenticator app shows, or a recovery code.", "Code"]
+    : ["Enter your password", "You logged in some time ago. To go on, enter your password again.", "Password"];
+  ["step-up-title", "step-up-why", "step-up-label"].forEach((id, index) => { $(id).textContent = words[index]; });
+  $("step-up-proof").type = needsCode ? "text" : "password";
+  $("step-up-proof").autocomplete = needsCode ? "one-time-code" : "current-password";
   $("step-up").returnValue = "";
   $("step-up").onclose = () => {
-    const password = $("step-up").returnValue;
+    const proof = $("step-up").returnValue;
     $("step-up").returnValue = "";
     $("step-up-form").reset();
-    resolve(password || null);
+    resolve(proof || null);
   };
   $("step-up").showModal();
 }));
@@ -247,7 +364,7 @@ const credentials = ({ identifier, password }) => (asksWho ? { identifier, passw
 
 async function confirmAddress({ identifier, password, code }) {
   const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
-  if (asksWho) await login(identifier, password);
+  if (asksWho) meet(await login(identifier, password), identifier);
   else openAccount(user);
   say("Your e-mail address is confirmed.");
 }
@@ -263,6 +380,9 @@ async function openAccount(user) {
   show("account");
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
   $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+  for (const name of ["recovery-codes", "factor-form"]) $(name).hidden = true;
+  hideSecret("factor");
+  await listFactors();
 }
 
 $("open-account").onclick = () => attempt($("open-account"), openAccount);

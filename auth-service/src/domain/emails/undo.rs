@@ -148,7 +148,7 @@ impl Accounts {
         let user = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
         // Later addresses may be those of whoever took the account over.
         store::email_undos_delete_since(tx, user.id, undo.create_time).await?;
-        self.attempts.forget(tx, &user).await?;
+        self.attempts.forget_passwords(tx, &user).await?;
         // Counted apart from the mails that anyone can ask for, so that it is sent in any case.
         let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::Administrator);
         let letter = |login: &str, code: &AccountCode| match Letter::with_code(login, code) {

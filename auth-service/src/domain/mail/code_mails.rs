@@ -234,7 +234,7 @@ impl Mails {
 /// for at least half of this, the next mail has a new one.
 const fn life(purpose: CodePurpose) -> Duration {
     match purpose {
-        CodePurpose::PasswordReset => Duration::from_mins(10),
+        CodePurpose::PasswordReset | CodePurpose::FactorEnrolment => Duration::from_mins(10),
         // The user may read these mails much later.
         CodePurpose::AdministratorReset
         | CodePurpose::EmailVerification

@@ -30,9 +30,16 @@ impl Mails {
             Letter::Invitation(code) => with_code(&code, CodePurpose::Invitation, "accept-invitation"),
             Letter::EmailVerification(code) => with_code(&code, CodePurpose::EmailVerification, "verify-email"),
             Letter::EmailChange(code) => with_code(&code, CodePurpose::EmailChange, "confirm-email"),
-            Letter::PasswordChanged { time, ip_address } | Letter::RefreshTokenReused { time, ip_address } => {
-                event(time, ip_address)
-            }
+            // There is no page for a link: the code belongs to a login that is under way.
+            Letter::FactorEnrolment(code) => Contents {
+                link: None,
+                ..with_code(&code, CodePurpose::FactorEnrolment, "")
+            },
+            Letter::PasswordChanged { time, ip_address }
+            | Letter::RefreshTokenReused { time, ip_address }
+            | Letter::SecondFactorAdded { time, ip_address }
+            | Letter::SecondFactorRemoved { time, ip_address }
+            | Letter::RecoveryCodesRenewed { time, ip_address } => event(time, ip_address),
             Letter::LoginChanged {
                 old_login,
                 new_login,

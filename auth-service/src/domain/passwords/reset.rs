@@ -8,13 +8,19 @@ use crate::{
     domain::{
         audit::event::AuditEvent,
         error::Error,
+        factors::challenges::PendingLogin,
         feed,
         mail::{codes::PresentedCode, notices::Notice, requests::ResetRequest},
         passwords::{changes::ensure_fit, password::Password, queue::Client},
         request_context::RequestContext,
         sessions::revocation,
         tokens::access::RequestedAudience,
-        users::{accounts::Accounts, login::LoggedIn, names, people::person_with_password},
+        users::{
+            accounts::Accounts,
+            login::{LoggedIn, LoginOutcome},
+            names,
+            people::person_with_password,
+        },
     },
     model::{AuthMethods, CodePurpose, SessionEnd},
     store,
@@ -50,11 +56,12 @@ impl Accounts {
     /// Replaces the password of the user to whom the code was mailed, or sets the first one of an
     /// invited user. Ends every session, and logs the user in. An unknown user and a wrong code get
     /// the same answer after the same work.
+    #[expect(clippy::too_many_lines, reason = "the steps of a reset, whose order matters")]
     pub(crate) async fn reset_password(
         &self,
         context: &RequestContext,
         reset: PasswordReset,
-    ) -> Result<LoggedIn, Error> {
+    ) -> Result<LoginOutcome, Error> {
         self.attempts.admit_login(context)?;
         let key = names::identifier_key(reset.identifier.trim());
         let sessions = self.sessions.for_audience(&reset.audience).await?;
@@ -67,7 +74,7 @@ impl Accounts {
         let hash = self.hashing.hash(&client, reset.new_password.clone()).await?;
         let mails = &self.mails;
         mails.time.refresh().await?;
-        let outcome: Result<Option<LoggedIn>, Error> = write_tx!(self.db, |tx| {
+        let outcome: Result<Option<LoginOutcome>, Error> = write_tx!(self.db, |tx| {
             // Calls about one identifier run one after the other, whether or not it is a user's.
             self.attempts.lock_reset(tx, &key).await?;
             let found = person_with_password(tx, &key).await?;
@@ -89,8 +96,12 @@ impl Accounts {
                 return Ok(None);
             };
             ensure_fit(&reset.new_password, &user, "new_password")?;
-            let recorded = store::user_record_login(tx, &user, now).await?;
-            let mut user = recorded.ok_or(Error::CodeInvalid)?;
+            let mut user = user;
+            let missing = self.missing_factor(tx, &user).await?;
+            if missing.is_none() {
+                let recorded = store::user_record_login(tx, &user, now).await?;
+                user = recorded.ok_or(Error::CodeInvalid)?;
+            }
             let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
             let is_verified = !user.email_is_taken;
@@ -99,12 +110,30 @@ impl Accounts {
                 store::email_reminder_delete(tx, user.id).await?;
             }
             // Guesses at the old password no longer make the owner wait.
-            self.attempts.forget(tx, &user).await?;
+            self.attempts.forget_passwords(tx, &user).await?;
             user.token_version = revoked.token_version;
             user.must_change_password = false;
             user.invite_time = None;
             user.force_logout_time = Some(now);
             user.email_verify_time = is_verified.then_some(now).or(user.email_verify_time);
+            if let Some(missing) = missing {
+                // The mail proves no second factor, so the new password alone logs nobody in.
+                let pending = PendingLogin {
+                    audience: &reset.audience,
+                    device: None,
+                    new_password_hash: None,
+                    is_email_proven: true,
+                };
+                let challenge = self.challenge(tx, context, &user, missing, &pending).await?;
+                if purpose != CodePurpose::Invitation {
+                    let notice = Notice::PasswordChanged;
+                    mails.post_notice(tx, context, &user, notice, now).await?;
+                }
+                let event = AuditEvent::new(ACTION).user(user.id).detail("code", purpose.as_str());
+                event.record(tx, context, now).await?;
+                feed::publish(tx, vec![revoked.change], now).await?;
+                return Ok(Some(LoginOutcome::Challenged(challenge)));
+            }
             // The user knows the new password. There is no registered method for a mailed code.
             let by = (AuthMethods::PASSWORD, now);
             let begun = sessions.begin(tx, context, &user, None, by).await?;
@@ -121,11 +150,11 @@ impl Accounts {
             let mut published = vec![revoked.change];
             published.extend(begun.changes);
             feed::publish(tx, published, now).await?;
-            Ok(Some(LoggedIn {
+            Ok(Some(LoginOutcome::LoggedIn(Box::new(LoggedIn {
                 user,
                 tokens: begun.tokens,
                 device_token: begun.device_token,
-            }))
+            }))))
         });
         outcome?.ok_or(Error::CodeInvalid)
     }

@@ -10,6 +10,7 @@ use crate::{
         audit::event::Records,
         emails::rule::EmailRequirement,
         error::Error,
+        factors::rules::Factors,
         guests::rules::Guests,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules},
@@ -39,6 +40,7 @@ pub(crate) struct Accounts {
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
     pub(crate) guests: Guests,
+    pub(crate) factors: Factors,
 }
 
 /// A user with their roles and permissions.

@@ -9,6 +9,7 @@ use crate::{
         audit::event::AuditEvent,
         counts,
         error::Error,
+        factors::challenges::{Challenge, PendingLogin},
         feed,
         mail::notices::Notice,
         passwords::{
@@ -59,6 +60,14 @@ pub(crate) struct LoggedIn {
     pub(crate) device_token: SecretString,
 }
 
+/// Outcome of a login with the right password.
+#[derive(Debug)]
+pub(crate) enum LoginOutcome {
+    LoggedIn(Box<LoggedIn>),
+    /// A session begins once the second factor has been proved.
+    Challenged(Challenge),
+}
+
 /// Hashes that a login stores in place of the present one.
 struct Hashes {
     /// Hash of the new password.
@@ -68,16 +77,23 @@ struct Hashes {
 }
 
 impl Accounts {
-    /// Starts a session. An unknown user, an inactive user and a wrong password get the same answer
-    /// after the same work.
-    pub(crate) async fn login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+    /// Starts a session, or makes a challenge if the user needs a second factor. An unknown user,
+    /// an inactive user and a wrong password get the same answer after the same work.
+    pub(crate) async fn login(
+        &self,
+        context: &RequestContext,
+        credentials: Credentials,
+    ) -> Result<LoginOutcome, Error> {
         let outcome = self.attempt_login(context, credentials).await;
-        counts::login(&outcome);
+        // A challenge is counted when it is met.
+        if !matches!(outcome, Ok(LoginOutcome::Challenged(_))) {
+            counts::login(&outcome);
+        }
         outcome
     }
 
     #[expect(clippy::too_many_lines, reason = "the steps of a login, whose order matters")]
-    async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+    async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoginOutcome, Error> {
         // The token is genuine, but may belong to another user. That is checked once the user has
         // been read.
         let named = self.sessions.devices.tokens.open(&credentials.device_token);
@@ -144,6 +160,9 @@ impl Accounts {
                 return Err(error);
             }
         };
+        if self.mails.is_configured() {
+            self.mails.time.refresh().await?;
+        }
         let logged_in = write_tx!(self.db, |tx| {
             // The password may have been changed while this one was verified.
             let recorded = store::user_record_login(tx, found, self.clock.now()).await?;
@@ -152,6 +171,18 @@ impl Accounts {
             };
             // The time is read again, because another transaction may have held the row for long.
             let now = self.clock.now();
+            if let Some(missing) = self.missing_factor(tx, &user).await? {
+                store::user_restore_login_time(tx, user.id, found.last_login_time).await?;
+                self.attempts.succeeded(tx, &attempt).await?;
+                let pending = PendingLogin {
+                    audience: &credentials.audience,
+                    device,
+                    new_password_hash: new_hash.as_ref(),
+                    is_email_proven: false,
+                };
+                let challenge = self.challenge(tx, context, &user, missing, &pending).await?;
+                return Ok(Some(LoginOutcome::Challenged(challenge)));
+            }
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
                 published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
@@ -176,14 +207,14 @@ impl Accounts {
                 .record(tx, context, now)
                 .await?;
             feed::publish(tx, published, now).await?;
-            Ok::<_, Error>(Some(LoggedIn {
+            Ok::<_, Error>(Some(LoginOutcome::LoggedIn(Box::new(LoggedIn {
                 user,
                 tokens: begun.tokens,
                 device_token: begun.device_token,
-            }))
+            }))))
         });
         match logged_in? {
-            Some(logged_in) => Ok(logged_in),
+            Some(outcome) => Ok(outcome),
             None => Err(self
                 .refuse_login(context, ACTION, (Some(found), Verdict::Wrong), &attempt)
                 .await),
