@@ -325,7 +325,10 @@ fn a_bad_key_source_exits_with_64_and_a_clear_message() {
                 &["--auth-jwks-url", "ftp://kim:hunter2@auth/"],
                 "'--auth-jwks-url <URL>': must start with http",
             ),
-            (&["--keys-refresh-seconds", "0"], "0 is not in 1..=86400"),
+            (
+                &["--keys-refresh-seconds", "0"],
+                "must be a whole number from 1 to 86400",
+            ),
             (
                 &["--auth-client-id", "game-service"],
                 "the following required arguments were not provided",
@@ -476,7 +479,7 @@ async fn drift_is_found_and_repaired(files: &ProgramFiles) {
     for (arguments, words) in [
         (
             &["seed", "--players", "1", "--games", "1"][..],
-            "1 is not in 2..=10000000",
+            "must be a whole number from 2 to 10000000",
         ),
         (&["seed", "--players", "2"], "--games <N>"),
     ] {

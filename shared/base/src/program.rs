@@ -24,7 +24,11 @@ const USAGE: u8 = 64;
 fn parse<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, clap::Error> {
     let mut command = without_empty_variables(P::command());
     let matches = command.try_get_matches_from_mut(arguments);
-    let mut matches = matches.map_err(|error| with_range(error, &command))?;
+    let mut matches = matches.map_err(|error| {
+        // Arguments of a subcommand that was not called have no text before that.
+        command.build();
+        with_range(error, &command)
+    })?;
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
