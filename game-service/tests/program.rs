@@ -276,7 +276,6 @@ fn it_takes_its_keys_from_a_url_or_a_file() {
 fn a_bad_key_source_exits_with_64_and_a_clear_message() {
     block_on(async {
         let (files, mint) = (ProgramFiles::new(), TokenMint::random());
-        let good = files.write("good.json", &jwks_json(&mint));
         let garbage = files.write("garbage", "hunter2");
         let private_pem = files.write("private.pem", &mint.public_pem().replace("PUBLIC", "PRIVATE"));
         let private_jwk = jwks_json(&mint).replace("\"kty\"", "\"d\":\"hunter2\",\"kty\"");
@@ -295,6 +294,14 @@ fn a_bad_key_source_exits_with_64_and_a_clear_message() {
             assert!(line.contains(words), "{path}: {line}");
             assert!(!line.contains("hunter2"), "{line}");
         }
+    });
+}
+
+#[test]
+fn key_sources_that_do_not_go_together_exit_with_64_and_a_clear_message() {
+    block_on(async {
+        let (files, mint) = (ProgramFiles::new(), TokenMint::random());
+        let good = files.write("good.json", &jwks_json(&mint));
         for (source, words) in [
             (
                 &["--auth-keys-file", &good, "--auth-grpc-url", "http://auth:1"][..],
