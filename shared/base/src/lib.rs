@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod error;
 pub mod ids;
 mod jobs;
+pub mod json;
 pub mod listen;
 pub mod local;
 pub mod page;

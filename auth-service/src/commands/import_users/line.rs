@@ -3,11 +3,12 @@
 use base::{
     clock::{ALLOWANCE, Clock, Timestamp},
     error::BadField,
+    json,
     validate::Fields,
 };
 use serde_json::Value;
 
-use super::{file::Line, object::Object};
+use super::file::Line;
 use crate::{
     domain::{CheckedHash, CodeName, HashLimits, ImportedUser, ensure_not_reserved},
     model::ReservedRole,
@@ -69,7 +70,7 @@ impl LineRules {
         // Some programs begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         // The error of serde_json may quote the line, which has a password hash.
-        let object: Object = serde_json::from_str(text).map_err(|error| {
+        let object: json::Members = serde_json::from_str(text).map_err(|error| {
             let column = error.column();
             whole(format!(
                 "must be one JSON object, not nested deeply; see column {column}"

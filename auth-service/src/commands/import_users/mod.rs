@@ -3,7 +3,6 @@
 
 mod file;
 mod line;
-mod object;
 mod report;
 
 use std::{
