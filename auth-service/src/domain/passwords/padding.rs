@@ -1,10 +1,11 @@
 //! Padding of refused passwords, so that a refusal takes the same time for every name.
 //!
-//! Hashes that were imported from another system take more or less time than ours. A caller who
-//! measures a refusal could tell by it that a user with such a hash exists. So while there are any,
-//! a thread goes on working after a wrong password until it has used as much processor time as the
-//! slowest of these hashes takes. Processor time is compared, not the time of a clock, so that
-//! padded and genuine work are delayed alike when the processors are busy.
+//! Hashes that were imported from another system take more or less time than ours, and so do ours
+//! from before their parameters were changed. A caller who measures a refusal could tell by it that
+//! a user with such a hash exists. So a thread goes on working after a wrong password until it has
+//! used as much processor time as one of our hashes takes, or the slowest imported hash if there
+//! are any. Processor time is compared, not the time of a clock, so that padded and genuine work
+//! are delayed alike when the processors are busy.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +33,7 @@ struct State {
     times: HashMap<Cost, Duration>,
     /// Costs of the hashes that are present.
     present: HashSet<Cost>,
-    /// Longest time of a hash that is present, or zero if all are ours.
+    /// Longest time of a hash that is present, or zero until one was measured.
     longest: Duration,
 }
 
@@ -42,7 +43,7 @@ impl Padding {
         !self.0.lock().times.contains_key(&cost)
     }
 
-    /// Sets the costs of the hashes that are present. Each was measured.
+    /// Sets the costs of the hashes that are present. One that was not measured counts once it is.
     pub(super) fn set_present(&self, costs: &[Cost]) {
         let mut state = self.0.lock();
         state.present = costs.iter().copied().collect();

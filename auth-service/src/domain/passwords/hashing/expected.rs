@@ -16,12 +16,9 @@ use crate::domain::{
 
 impl HashingPool {
     /// Makes refusals take as long as the slowest of our hashes and of imported hashes of these
-    /// costs. Without any, they take as long as ours.
+    /// costs. Without any, they take as long as ours, whatever the hash of the user costs.
     pub(in crate::domain) async fn expect(&self, imported: &[Cost]) -> Result<(), Error> {
         let mut costs = most_expensive(imported);
-        if !costs.is_empty() {
-            costs.push(cost_of(self.argon2.params()));
-        }
         for cost in &costs {
             let cost = *cost;
             if !self.padding.is_unmeasured(cost) {
@@ -39,6 +36,7 @@ impl HashingPool {
             let time = time.await?.map_err(|error| internal(error.into()))?;
             self.padding.observe(cost, time);
         }
+        costs.push(cost_of(self.argon2.params()));
         self.padding.set_present(&costs);
         Ok(())
     }

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::own::Verdict;
 use self::{
     imported::verify_imported,
-    own::{dummy, internal, new_hash, verify_own},
+    own::{cost_of, dummy, internal, new_hash, verify_own},
 };
 use crate::domain::{
     counts,
@@ -130,13 +130,15 @@ impl HashingPool {
         // Clients that have their turn and clients that wait, together.
         let places = settings.workers + settings.queue;
         let turns = places.min(HASHES_PER_THREAD * settings.workers);
+        let padding = Padding::default();
+        padding.set_present(&[cost_of(argon2.params())]);
         Ok(Self {
             argon2,
             threads: spawn(settings.workers).map_err(|error| bad(&error))?,
             queue: FairQueue::new(turns, places - turns),
             refusals: Refusals::new(REFUSALS),
             dummy: Arc::new(SecretString::from(dummy)),
-            padding: Arc::default(),
+            padding: Arc::new(padding),
             breached: None,
         })
     }
@@ -179,8 +181,8 @@ impl HashingPool {
         Error::HashingQueueFull(self.refusals.refuse())
     }
 
-    /// Verifies the password. If it is refused, this takes as long as the slowest hash among those
-    /// that are [expected](Self::expect).
+    /// Verifies the password. If it is refused, this takes as long as the slowest hash among ours
+    /// and those that are [expected](Self::expect), even if the hash of the user costs less.
     pub(crate) async fn verify(&self, permit: Permit, password: Password, stored: Stored) -> Result<Verdict, Error> {
         let (hash, exists, is_barred) = match stored {
             Stored::Nobody => (SecretString::clone(&self.dummy), false, true),
@@ -198,6 +200,13 @@ impl HashingPool {
             };
             padding.observe(cost, processor_time().saturating_sub(start));
             if is_barred || verdict == Verdict::Wrong {
+                let own = cost_of(ours.params());
+                if padding.is_unmeasured(own) {
+                    // The hash had other parameters, and is the first one of this process.
+                    let start = processor_time();
+                    new_hash(ours, &password, memory)?;
+                    padding.observe(own, processor_time().saturating_sub(start));
+                }
                 padding.work_since(start);
             }
             // An imported hash may need more memory than ours.

@@ -128,7 +128,7 @@ async fn refusals_take_as_long_as_the_slowest_expected_hash() {
     assert!(time("wrong horse", Stored::User(hash.clone())).await > slow);
     assert!(time("wrong horse", Stored::Nobody).await > slow);
     assert!(time("correct horse", Stored::Barred(hash.clone())).await > slow);
-    // Without imported hashes, nothing is padded.
+    // Without imported hashes, a refusal takes no longer than one of our hashes.
     pool.expect(&[]).await.expect("nothing to measure");
     let (mut shortest, mut tries) = (Duration::MAX, 0);
     while shortest > slow && tries < 20 {
@@ -136,6 +136,49 @@ async fn refusals_take_as_long_as_the_slowest_expected_hash() {
         tries += 1;
     }
     assert!(shortest < slow, "{shortest:?}");
+}
+
+/// Users whom an import gave no password have a hash with default parameters, and others one from
+/// before the parameters were raised.
+#[tokio::test]
+async fn a_refusal_of_a_cheaper_hash_takes_as_long_as_one_of_ours() {
+    let pool = HashingPool::new(HashingSettings {
+        memory_kib: 8192,
+        passes: 4,
+        ..CHEAP
+    });
+    let pool = pool.expect("good settings");
+    let cheaper = HashingPool::new(CHEAP)
+        .expect("good settings")
+        .unusable()
+        .expect("a hash");
+    let refused = async |stored| {
+        let permit = pool.permit(&Client::Own).await.expect("a turn");
+        let start = Instant::now();
+        let verdict = pool.verify(permit, password("wrong horse"), stored).await;
+        assert_eq!(verdict.expect("verified"), Verdict::Wrong);
+        start.elapsed()
+    };
+    // The first refusal of the process, too.
+    let first = refused(Stored::User(cheaper.clone())).await;
+    let mut memory = Vec::new();
+    let start = processor_time();
+    ImportedHash::random(cost_of(pool.argon2.params()))
+        .is_of(b"password", &mut memory)
+        .expect("hashed");
+    let ours = processor_time().saturating_sub(start).mul_f64(0.6);
+    assert!(first > ours, "{first:?} instead of {ours:?}");
+    for imported in [&[] as &[Cost], &[Cost::Bcrypt { cost: 4 }]] {
+        pool.expect(imported).await.expect("measured");
+        for stored in [
+            Stored::Nobody,
+            Stored::User(cheaper.clone()),
+            Stored::Barred(cheaper.clone()),
+        ] {
+            let time = refused(stored).await;
+            assert!(time > ours, "{time:?} instead of {ours:?}");
+        }
+    }
 }
 
 #[tokio::test]
