@@ -31,10 +31,11 @@ pub(super) struct Line {
 }
 
 /// The lines of a file, from the first one on.
-#[derive(Debug)]
 pub(super) struct Lines {
     reader: BufReader<File>,
     number: u64,
+    /// SHA-256 of what was read so far.
+    digest: Context,
 }
 
 impl ImportFile {
@@ -83,6 +84,7 @@ impl ImportFile {
         Ok(Lines {
             reader: BufReader::with_capacity(PIECE, File::open(&self.path)?),
             number: 0,
+            digest: Context::new(&SHA256),
         })
     }
 }
@@ -106,6 +108,11 @@ impl Lines {
         Ok(batch)
     }
 
+    /// Returns the SHA-256 of the file up to the end of the last line that was returned.
+    pub(super) fn digest(&self) -> Vec<u8> {
+        self.digest.clone().finish().as_ref().to_vec()
+    }
+
     fn next(&mut self) -> io::Result<Option<Line>> {
         let mut text = Vec::new();
         // One byte more than the longest line, for the line break.
@@ -115,6 +122,7 @@ impl Lines {
         if len == 0 {
             return Ok(None);
         }
+        self.digest.update(&text);
         self.number += 1;
         let is_whole = text.pop_if(|last| *last == b'\n').is_some() || text.len() <= MAX_LINE;
         if !is_whole {
@@ -134,6 +142,7 @@ impl Lines {
             }
             let newline = piece.iter().position(|byte| *byte == b'\n');
             let len = newline.map_or(piece.len(), |index| index + 1);
+            self.digest.update(&piece[..len]);
             self.reader.consume(len);
             if newline.is_some() {
                 return Ok(());
@@ -165,6 +174,7 @@ mod tests {
                 assert_eq!(line.number, all.len() as u64);
             }
         }
+        assert_eq!(lines.digest(), file.digest());
         (file.lines(), all)
     }
 

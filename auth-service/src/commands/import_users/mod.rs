@@ -3,19 +3,23 @@
 
 mod file;
 mod line;
+mod names;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
+    mem,
     path::PathBuf,
     time::Duration,
 };
 
-use base::{StartError, clock::Clock, error::BadField, secret_files::SecretFiles};
+use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::DatabaseArgs;
 use tokio::time::Instant;
 
-use self::{file::ImportFile, line::LineRules, report::Report};
+use self::{file::ImportFile, line::LineRules, names::Names, report::Report};
 use super::bad;
 use crate::{
     domain::{CodeName, HashLimits, HashingPool, HashingSettings, Imported, ImportedUser, Rejected, UserImport},
@@ -74,6 +78,9 @@ struct Checked {
     users: u64,
     /// Numbers of the lines that cannot be imported.
     invalid: HashSet<u64>,
+    /// SHA-256 of the file up to the end of each batch. Tells if the file is changed before it is
+    /// read again.
+    digests: Vec<Vec<u8>>,
 }
 
 /// An import in progress.
@@ -160,52 +167,58 @@ impl ImportUsers {
 }
 
 impl Import {
-    /// Reads the whole file and reports each invalid line. Lines up to `done` are in the database
-    /// already, and only keep others from having the same names.
+    /// Reads the whole file and reports each invalid line. Lines up to `done` are not checked: they
+    /// were imported or left out already, and the database has the names that they took.
     async fn check(&mut self, done: u64) -> Result<Checked, StartError> {
         let mut checked = Checked::default();
-        let (mut logins, mut emails) = (HashMap::new(), HashMap::new());
+        let mut names = Names::default();
         let mut lines = self.file.read().map_err(|error| unreadable(&error))?;
         self.report.begin("checked");
         loop {
             let batch = lines.next_batch(BATCH).map_err(|error| unreadable(&error))?;
+            checked.digests.push(lines.digest());
             let Some(last) = batch.last().map(|line| line.number) else {
-                return Ok(checked);
+                break;
             };
-            let (mut users, mut rejected) = (Vec::new(), Vec::new());
+            let (mut users, mut rejected) = (Vec::new(), BTreeMap::new());
             for line in batch.into_iter().filter(|line| !line.is_empty()) {
                 checked.users += 1;
-                let is_done = line.number <= done;
+                if line.number <= done {
+                    continue;
+                }
                 match self.rules.parse(&line) {
-                    Ok(user) => {
-                        let fields = repeated(&user, &mut logins, &mut emails);
-                        if fields.is_empty() && !is_done {
-                            users.push(user);
-                        } else if !is_done {
-                            rejected.push(Rejected {
-                                line: user.line,
-                                fields,
-                            });
-                        }
+                    Ok(user) => users.push(user),
+                    Err(fields) => {
+                        rejected.insert(line.number, fields);
                     }
-                    Err(_) if is_done => {}
-                    Err(fields) => rejected.push(Rejected {
-                        line: line.number,
-                        fields,
-                    }),
                 }
             }
             if !users.is_empty() {
-                let taken = self.users.rejected(&users).await;
-                rejected.extend(taken.map_err(|error| failed(&error))?);
+                let taken = self.users.rejected(&users).await.map_err(|error| failed(&error))?;
+                rejected.extend(taken.into_iter().map(|taken| (taken.line, taken.fields)));
             }
-            rejected.sort_by_key(|rejected| rejected.line);
-            for rejected in rejected {
-                checked.invalid.insert(rejected.line);
-                self.report.rejected(&rejected);
+            for user in &users {
+                let repeated = names.repeated_by(user);
+                if !repeated.is_empty() {
+                    rejected.entry(user.line).or_default().extend(repeated);
+                }
+                // A line that is not imported leaves its names to later ones.
+                if !rejected.contains_key(&user.line) {
+                    names.take(user);
+                }
+            }
+            for (line, fields) in rejected {
+                checked.invalid.insert(line);
+                self.report.rejected(&Rejected { line, fields });
             }
             self.report.reached(last);
         }
+        if lines.digest() == self.file.digest() {
+            return Ok(checked);
+        }
+        Err(StartError::failed(
+            "the file was changed while it was checked; nothing was imported from it; run the command again",
+        ))
     }
 
     /// Imports the lines that are not done yet.
@@ -221,8 +234,11 @@ impl Import {
         let mut reading = self.file.read().map_err(|error| unreadable(&error))?;
         self.report.begin("imported");
         let mut reached = 0;
-        loop {
+        for digest in mem::take(&mut checked.digests) {
             let batch = reading.next_batch(BATCH).map_err(|error| unreadable(&error))?;
+            if reading.digest() != digest {
+                return Err(changed(&progress));
+            }
             let Some(last) = batch.last() else { break };
             reached = i64::try_from(last.number).map_err(StartError::failed)?;
             if reached <= progress.done_lines {
@@ -235,7 +251,7 @@ impl Import {
                     Ok(user) if !checked.invalid.contains(&user.line) => users.push(user),
                     Ok(_) => {}
                     Err(_) if checked.invalid.contains(&line.number) => {}
-                    Err(_) => return Err(changed()),
+                    Err(_) => return Err(changed(&progress)),
                 }
             }
             progress = self.write_batch(&progress, reached, users, &mut checked).await?;
@@ -243,7 +259,7 @@ impl Import {
         }
         self.report.end();
         if reached != lines || !progress.is_finished() {
-            return Err(changed());
+            return Err(changed(&progress));
         }
         let seconds = start.elapsed().as_secs_f64();
         print(&format!("imported {} users in {seconds:.1} s", progress.users));
@@ -307,29 +323,6 @@ fn end_of_check(checked: &Checked) -> Result<(), StartError> {
     Err(StartError::Code(INVALID, text))
 }
 
-/// Returns the fields of a user that have the same value in an earlier line.
-fn repeated(
-    user: &ImportedUser,
-    logins: &mut HashMap<String, u64>,
-    emails: &mut HashMap<String, u64>,
-) -> Vec<BadField> {
-    let mut fields = Vec::new();
-    for (field, key, seen) in [
-        ("login", user.login.folded(), logins),
-        ("email", user.email.key(), emails),
-    ] {
-        if let Some(line) = seen.get(key) {
-            fields.push(BadField {
-                field: field.into(),
-                description: format!("is the same as in line {line}").into(),
-            });
-        } else {
-            seen.insert(key.to_owned(), user.line);
-        }
-    }
-    fields
-}
-
 /// Waits for half as long as the batch has taken. Meanwhile others can write to a SQLite file,
 /// which has one writer at a time.
 async fn pause_after(batch: Duration) {
@@ -362,8 +355,12 @@ fn overtaken() -> StartError {
     StartError::failed("another process is importing the same file")
 }
 
-fn changed() -> StartError {
-    StartError::failed("the file was changed while it was read")
+fn changed(before: &ImportProgress) -> StartError {
+    StartError::Failed(format!(
+        "stopped after line {}, because the file was changed since it was checked; run the command again with the file \
+        as it was to go on there",
+        before.done_lines
+    ))
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]

@@ -219,6 +219,35 @@ async fn names_that_users_have_are_reported_by_line(database: TestDatabase) {
         .expect("unchanged");
 }
 
+/// A line that is left out keeps no name from a later line, whatever it is left out for.
+#[on_both_backends]
+async fn an_invalid_line_takes_no_name(database: TestDatabase) {
+    let server = Server::start(database).await;
+    server.register("ann").await;
+    let import = Import::into(&server);
+    let address = |login: &str, email: &str| with(user(login, QUICK_HASH), json!({"email": email}));
+    let lines = [
+        address("ann", "one@example.test"),
+        address("bob", "ann@example.test"),
+        with(address("cleo", "two@example.test"), json!({"roles": ["ghost"]})),
+        address("bob", "one@example.test"),
+        // The login is that of a line that is imported, so the address remains free.
+        address("BOB", "three@example.test"),
+        address("cleo", "TWO@example.test"),
+        address("dan", "three@example.test"),
+    ];
+    let told = "line 1: login is taken\nline 2: email is taken\nline 3: roles names ghost, and there is no such role\n\
+        line 5: login is the same as in line 4\nerror: 4 lines are invalid";
+    let refused = import.run(&lines, &["--allow-role", "ghost"]).await;
+    assert!(refused.stderr.starts_with(told), "{refused:?}");
+    let skipped = import.run(&lines, &["--allow-role", "ghost", "--skip-invalid"]).await;
+    assert!(skipped.stderr.starts_with(told), "{skipped:?}");
+    assert!(skipped.stdout.contains("imported 3 users in "), "{skipped:?}");
+    for name in ["bob", "cleo", "dan"] {
+        login(&server, name, IMPORTED).await.expect("a valid line");
+    }
+}
+
 #[on_both_backends]
 async fn a_check_changes_nothing(database: TestDatabase) {
     let server = Server::start(database).await;
