@@ -1,6 +1,6 @@
 //! Errors of the domain. `grpc::error` converts them into replies for callers.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use access::token::TokenError;
 use base::{error::BadField, validate::InvalidFields};
@@ -162,6 +162,9 @@ pub(crate) enum Error {
     /// This deployment admits no guests.
     #[error("guests are not admitted")]
     GuestsNotAdmitted,
+    /// The list of breached passwords cannot be read.
+    #[error("cannot read the breached passwords: {0}")]
+    BreachedPasswordsUnreadable(io::Error),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] db::Error),

@@ -15,6 +15,10 @@ use crate::domain::Error;
 /// Time after which a caller should try again to follow the access feed.
 const FEED_RETRY: Duration = Duration::from_secs(5);
 
+/// Average delay after which a caller should try again to set a password. An operator has to mend
+/// the file.
+const BREACHED_PASSWORDS_RETRY: Duration = Duration::from_secs(30);
+
 /// Maximum number of permissions that an error lists.
 const MAX_NAMED: usize = 20;
 
@@ -258,6 +262,15 @@ impl From<Error> for ErrorReply {
                 R::EmailConfirmationRequired,
                 "a new e-mail address must be confirmed with a mailed code; call ChangeEmail instead",
             ),
+            error @ Error::BreachedPasswordsUnreadable(_) => {
+                tracing::warn!(%error, "no password can be set");
+                Self::new(
+                    Code::Unavailable,
+                    R::BreachedPasswordsUnavailable,
+                    "the password cannot be checked at the moment, so it was not set; try again later",
+                )
+                .with_retry_about(BREACHED_PASSWORDS_RETRY)
+            }
             Error::EmailUnreachable => InvalidFields::one("email", "cannot receive mail").into(),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),
         }

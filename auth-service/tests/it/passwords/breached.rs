@@ -1,6 +1,6 @@
 //! Passwords that are known from data breaches.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use db::Backend;
@@ -9,14 +9,20 @@ use tempfile::TempDir;
 use testing::{
     TestDatabase, block_on, on_both_backends,
     program::Program,
-    rpc::{bad_fields, with_token},
+    rpc::{bad_fields, reason, with_token},
     write_secret,
 };
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::{
     guests::{guest, upgrade, upgrade_to},
     program::start::{AUTH_SERVICE, ProgramSetup},
-    support::{PASSWORD, Server, credentials, registration, settings},
+    support::{
+        PASSWORD, Server,
+        callers::{is, refusal},
+        credentials, registration, settings,
+    },
     users::calls::{NEW, TEMPORARY, change, first_login, login, new_user, users},
 };
 
@@ -151,6 +157,30 @@ async fn a_breached_password_that_was_set_before_still_works(database: TestDatab
     auth.login(credentials("ann", BREACHED)).await.expect("logged in");
     let hashed = "users WHERE password_hash LIKE '$argon2id$v=19$m=8,t=2,p=1$%'";
     assert_eq!(crate::support::count(server.database.db(), hashed).await, 1);
+}
+
+/// A file that is damaged or on a disk that fails while the service runs.
+#[on_both_backends]
+async fn no_password_is_set_while_the_list_cannot_be_read(database: TestDatabase) {
+    let (server, admin, folder) = start(database).await;
+    let list = folder.path().join("breached");
+    let content = std::fs::read(&list).expect("read");
+    std::fs::write(&list, vec![b'?'; content.len()]).expect("written");
+    let refused = server.auth().register(registration("ann")).await.expect_err("refused");
+    let retry = refused.get_details_retry_info().expect("a RetryInfo").retry_delay;
+    assert!(retry.is_some_and(|delay| delay >= Duration::from_secs(15)), "{retry:?}");
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        is(Code::Unavailable, "BREACHED_PASSWORDS_UNAVAILABLE")
+    );
+    let create = users(&server)
+        .create_user(with_token(new_user("bob", &[]), &admin))
+        .await;
+    assert_eq!(refusal(create), is(Code::Unavailable, "BREACHED_PASSWORDS_UNAVAILABLE"));
+    // A login sets no password.
+    login(&server, "admin", PASSWORD).await.expect("logged in");
+    std::fs::write(&list, content).expect("written");
+    server.register("ann").await;
 }
 
 #[test]

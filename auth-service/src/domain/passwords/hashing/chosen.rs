@@ -28,7 +28,8 @@ impl HashingPool {
     }
 
     /// Hashes a password that is being set, with a new salt. Returns the PHC string. Refuses a
-    /// breached password; `field` is the field of the request that the error names.
+    /// breached password; `field` is the field of the request that the error names. Fails if the
+    /// breached passwords cannot be read, so that none is set unchecked.
     pub(crate) async fn hash(
         &self,
         client: &Client<'_>,
@@ -49,7 +50,7 @@ impl HashingPool {
             NotHashed::Breached => {
                 InvalidFields::one(field, "must not be a password that is known from a data breach").into()
             }
-            NotHashed::Unreadable(error) => Error::Internal(format!("cannot read the breached passwords: {error}")),
+            NotHashed::Unreadable(error) => Error::BreachedPasswordsUnreadable(error),
             NotHashed::Failed(error) => internal(error),
         })
     }
