@@ -45,6 +45,8 @@ pub(crate) struct User {
     /// Whether the user is a guest. A guest has a login and an address that were generated, and no
     /// password.
     pub(crate) is_guest: bool,
+    /// Time when the user was imported from another system.
+    pub(crate) import_time: Option<Timestamp>,
 }
 
 impl User {

@@ -32,6 +32,7 @@ diesel::table! {
         invite_time -> Nullable<Timestamp>,
         min_password_expire_time -> Nullable<Timestamp>,
         is_guest -> Bool,
+        import_time -> Nullable<Timestamp>,
     }
 }
 

@@ -32,6 +32,7 @@ columns!(User in users {
     invite_time: Option<Timestamp>,
     min_password_expire_time: Option<Timestamp>,
     is_guest: bool,
+    import_time: Option<Timestamp>,
 });
 
 /// A user to insert.
@@ -233,6 +234,7 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::invite_time.eq(None::<Timestamp>),
         users::min_password_expire_time.eq(None::<Timestamp>),
         users::is_guest.eq(false),
+        users::import_time.eq(None::<Timestamp>),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     user_belongings_delete(conn, id).await?;

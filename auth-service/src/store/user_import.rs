@@ -43,7 +43,7 @@ pub(crate) struct ImportedUserRow {
     pub(crate) key_time: Option<Timestamp>,
     pub(crate) locale: String,
     pub(crate) email_verify_time: Option<Timestamp>,
-    pub(crate) email_set_time: Option<Timestamp>,
+    pub(crate) import_time: Option<Timestamp>,
 }
 
 /// A role of a user to insert.

@@ -1,8 +1,9 @@
 //! Consequences of the rule that users must verify their address before they log in.
 //!
 //! Users who had their address before the rule was turned on have 30 days to verify it, and are
-//! reminded by mail. Nobody else can get their address. A newer user who has not verified the
-//! address within 24 hours gives it up to the first user who does.
+//! reminded by mail. Nobody else can get their address. The same holds for imported users, from the
+//! import on. A newer user who has not verified the address within 24 hours gives it up to the
+//! first user who does.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::{
     store,
 };
 
-/// Time that users from before the rule have to verify their address.
+/// Time that users from before the rule, and imported users, have to verify their address.
 const GRACE: Duration = Duration::from_hours(30 * 24);
 /// Time between two reminders to a user.
 const REMINDER_PAUSE: Duration = Duration::from_hours(7 * 24);
@@ -36,9 +37,9 @@ impl Accounts {
         let Some(rule) = self.unmet_requirement(user) else {
             return Ok(());
         };
-        if rule.is_from_before(user) {
+        if let Some(start) = rule.grace_start(user) {
             let past = self.db.settled(&self.clock).await?.map(Settled::past);
-            if past.is_none_or(|past| past < rule.since.plus(GRACE)) {
+            if past.is_none_or(|past| past < start.plus(GRACE)) {
                 return Ok(());
             }
         }
@@ -93,7 +94,7 @@ impl Accounts {
             return Ok(false);
         };
         // An invited user got the address from an administrator, and keeps it.
-        if rule.is_from_before(holder) || holder.invite_time.is_some() {
+        if rule.grace_start(holder).is_some() || holder.invite_time.is_some() {
             return Ok(false);
         }
         let settled = tx.settled(&self.clock).await?;

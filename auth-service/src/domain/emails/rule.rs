@@ -44,9 +44,15 @@ impl EmailRequirement {
         Ok(Some(Self { since: since? }))
     }
 
-    /// Returns whether the user had the address before the rule was turned on.
-    pub(super) fn is_from_before(self, user: &User) -> bool {
-        email_time(user) < self.since
+    /// Returns the start of the time that the user has to verify an address from before the rule,
+    /// or `None` if the address is newer. One from an import is from before, because the user had
+    /// it in the other system.
+    pub(super) fn grace_start(self, user: &User) -> Option<Timestamp> {
+        match user.import_time {
+            // The user has got no other address since.
+            Some(imported) if user.email_set_time.is_none() => Some(self.since.max(imported)),
+            _ => (email_time(user) < self.since).then_some(self.since),
+        }
     }
 }
 

@@ -211,9 +211,7 @@ impl UserImport {
             locale: user.locale.as_str().to_owned(),
             // The operator vouches for what the other system has verified.
             email_verify_time: user.is_email_verified.then_some(now),
-            // Without this, an old account would count as one from before users had to verify their
-            // address, and keep an address that belongs to someone else.
-            email_set_time: (!user.is_email_verified).then_some(now),
+            import_time: Some(now),
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Logins of imported users, and what else accepts their passwords.
 
+use std::time::Duration;
+
 use db::Backend;
-use proto::auth::v1::{DeleteMeRequest, LoginRequest, User, VerifyEmailRequest};
+use proto::auth::v1::{DeleteMeRequest, LoginRequest, RegisterRequest, User, VerifyEmailRequest};
 use serde_json::json;
 use testing::{TestDatabase, on_both_backends, rpc::with_token};
 use tonic::Code;
@@ -9,12 +11,14 @@ use tonic::Code;
 use super::{IMPORTED, Import, QUICK_HASH, user, with};
 use crate::{
     support::{
-        Server,
+        PASSWORD, Server,
         callers::{is, refusal, server_with_root},
-        count, credentials, execute,
+        count, credentials, execute, registration,
     },
     users::calls::{NEW, change, login, me},
 };
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// Hashes of [`IMPORTED`] in every form; `imported/tests.rs` says which programs made them.
 const HASHES: [(&str, &str); 10] = [
@@ -262,22 +266,69 @@ async fn a_new_password_replaces_an_imported_hash(database: TestDatabase) {
     assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
 }
 
-/// An old address is no proof that its owner had it before users had to verify theirs.
+/// Imported users had their address in the other system, so they are users from before the rule.
 #[on_both_backends]
-async fn an_unverified_address_of_an_imported_user_must_be_verified(database: TestDatabase) {
+async fn imported_users_have_30_days_to_verify_their_address_and_keep_it(database: TestDatabase) {
     let folder = tempfile::tempdir().expect("a folder");
     let mails = folder.path().to_str().expect("UTF-8");
     let arguments = ["--mail-folder", mails, "--require-verified-email"];
     let server = Server::start_with(database, &crate::support::settings(&arguments)).await;
+    // The 30 days of users from before the rule are over.
+    server.clock.advance(40 * DAY);
+    server.register("new").await;
     let old = json!({"create_time": "2014-05-17T10:30:00Z"});
     let lines = [
-        with(user("ann", QUICK_HASH), old.clone()),
-        with(with(user("bob", QUICK_HASH), old), json!({"email_verified": true})),
+        user("ann", QUICK_HASH),
+        with(user("old", QUICK_HASH), old),
+        with(user("bob", QUICK_HASH), json!({"email_verified": true})),
     ];
     Import::into(&server).succeed(&lines, &[]).await;
-    let refused = login(&server, "ann", IMPORTED).await;
-    assert_eq!(refusal(refused), is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+    // The command has a clock of its own.
+    let now = "(SELECT create_time FROM users WHERE login = 'new')";
+    execute(
+        &server,
+        &format!("UPDATE users SET import_time = {now} WHERE import_time IS NOT NULL"),
+    )
+    .await;
+    execute(
+        &server,
+        &format!("UPDATE users SET create_time = {now} WHERE login = 'ann'"),
+    )
+    .await;
+    server.clock.advance(2 * DAY);
+    server.clock.settle();
+    let not_verified = is(Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    assert_eq!(refusal(login(&server, "new", PASSWORD).await), not_verified);
+    for name in ["ann", "old"] {
+        login(&server, name, IMPORTED).await.expect("a user from before");
+    }
+    // Both are reminded, and neither is displaced.
+    assert_eq!(count(server.database.db(), "email_reminders").await, 2);
+    for (address, is_free) in [("new", true), ("ann", false), ("old", false), ("bob", false)] {
+        let register = RegisterRequest {
+            email: format!("{address}@example.test"),
+            ..registration(&format!("another-{address}"))
+        };
+        let registered = server.auth().register(register).await;
+        assert_eq!(registered.is_ok(), is_free, "{address}: {registered:?}");
+    }
+    server.clock.advance(29 * DAY);
+    server.clock.settle();
+    for name in ["ann", "old"] {
+        assert_eq!(refusal(login(&server, name, IMPORTED).await), not_verified, "{name}");
+    }
     login(&server, "bob", IMPORTED).await.expect("verified elsewhere");
+    // An address that a user gets later is one like any other.
+    execute(
+        &server,
+        "UPDATE users SET email_set_time = import_time WHERE login = 'ann'",
+    )
+    .await;
+    let register = RegisterRequest {
+        email: "ann@example.test".to_owned(),
+        ..registration("yet-another")
+    };
+    server.auth().register(register).await.expect("given up");
 }
 
 #[on_both_backends]
