@@ -7,7 +7,7 @@ use server::{Probe, ServiceArgs};
 
 use crate::{
     AuthService,
-    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount, ImportUsers},
+    commands::{self, AfterRestore, CreateAdmin, CreateServiceAccount, ImportUsers, ImportedPasswordsCommand},
     config::{AuthSettings, SecretSettings},
 };
 
@@ -39,6 +39,9 @@ enum Command {
     /// codes: 0 all imported, 1 not completed (run it again to go on), 2 invalid lines, 64 bad
     /// setting.
     ImportUsers(ImportUsers),
+    /// Show which imported password hashes are left, and remove those that nobody uses. Services
+    /// can keep running.
+    ImportedPasswords(ImportedPasswordsCommand),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +70,7 @@ impl Cli {
             Command::AfterRestore(restore) => restore.run().await,
             Command::CreateServiceAccount(create) => create.run().await,
             Command::ImportUsers(import) => import.run().await,
+            Command::ImportedPasswords(passwords) => passwords.run().await,
             Command::Probe(probe) => probe.run("http://127.0.0.1:50051").await,
             Command::Migrate(migrate) => commands::migrate(migrate).await,
         }

@@ -4,15 +4,16 @@ mod after_restore;
 mod create_admin;
 mod create_service_account;
 mod import_users;
+mod imported_passwords;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
 use db::{DatabaseArgs, Db, Migrate, MigrationLock, bring_up_to_date};
 
 pub use self::{
     after_restore::AfterRestore, create_admin::CreateAdmin, create_service_account::CreateServiceAccount,
-    import_users::ImportUsers,
+    import_users::ImportUsers, imported_passwords::ImportedPasswordsCommand,
 };
 use crate::{MIGRATIONS, domain::recompute_stale_name_keys};
 
@@ -45,6 +46,12 @@ async fn open_beside(database: &DatabaseArgs, secret_files: SecretFiles) -> Resu
     let mut lock = MigrationLock::acquire(&db).await?;
     bring_up_to_date(&mut lock, &MIGRATIONS, false).await?;
     Ok(db)
+}
+
+/// Waits for half as long as a transaction of a long command has taken. Meanwhile others can write
+/// to a SQLite file, which has one writer at a time.
+async fn pause_after(transaction: Duration) {
+    tokio::time::sleep((transaction / 2).min(Duration::from_millis(100))).await;
 }
 
 /// Returns the error for an argument that cannot be used.

@@ -42,6 +42,7 @@ pub(crate) use self::{
         password::{Password, PasswordRules},
         present_costs::PresentCosts,
         reset::PasswordReset,
+        unused::ImportedPasswords,
     },
     rbac::{
         catalog::{DECLARATIONS, EntryChange, Rbac},

@@ -107,9 +107,10 @@ pub(crate) use self::{
         user_set_force_logout_time_unless_temporary, user_set_invite_time, user_set_token_version,
     },
     user_import::{
-        ImportedPasswordRow, ImportedUserRow, UserRoleRow, emails_taken, imported_password_delete,
-        imported_passwords_insert, imported_scheme_after, imported_users_insert, logins_taken, user_import,
-        user_import_advance, user_import_insert, user_roles_insert,
+        ImportedPasswordRow, ImportedUserRow, UserRoleRow, emails_taken, imported_password_counts,
+        imported_password_counts_unused, imported_password_delete, imported_password_replace,
+        imported_passwords_insert, imported_passwords_unused, imported_scheme_after, imported_users_insert,
+        logins_taken, user_import, user_import_advance, user_import_insert, user_roles_insert,
     },
     user_keys::{
         StoredKeys, user_forget_unknown_columns, user_release_email_key, user_set_keys, user_stale_keys,

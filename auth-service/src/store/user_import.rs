@@ -3,6 +3,9 @@
 
 use base::{clock::Timestamp, ids::UserId};
 use db::{insert_rows, prelude::*};
+use diesel::dsl::count_star;
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
 
 use super::{
     columns::columns,
@@ -78,6 +81,63 @@ pub(crate) async fn imported_passwords_insert(conn: &mut Conn, rows: &[ImportedP
 pub(crate) async fn imported_password_delete(conn: &mut Conn, user_id: UserId) -> db::Result<()> {
     let delete = diesel::delete(imported_passwords::table.find(user_id));
     query!(conn, |c| delete.execute(c).await).map(|_| ())
+}
+
+/// Replaces the user's imported password hash by this one, which no password matches.
+pub(crate) async fn imported_password_replace(conn: &mut Conn, user_id: UserId, hash: &SecretString) -> db::Result<()> {
+    let update = diesel::update(users::table.find(user_id)).set(users::password_hash.eq(hash.expose_secret()));
+    query!(conn, |c| update.execute(c).await)?;
+    imported_password_delete(conn, user_id).await
+}
+
+/// Counts the imported password hashes of each scheme, in the order of their texts.
+pub(crate) async fn imported_password_counts(conn: &mut Conn) -> db::Result<Vec<(String, i64)>> {
+    query!(conn, |c| imported_passwords::table
+        .inner_join(users::table)
+        .filter(users::password_hash.not_like(OWN_HASH))
+        .group_by(imported_passwords::scheme)
+        .order(imported_passwords::scheme)
+        .select((imported_passwords::scheme, count_star()))
+        .load(c)
+        .await)
+}
+
+/// Counts those whose users were imported before `since` and have not logged in from then on.
+pub(crate) async fn imported_password_counts_unused(
+    conn: &mut Conn,
+    since: Timestamp,
+) -> db::Result<Vec<(String, i64)>> {
+    query!(conn, |c| imported_passwords::table
+        .inner_join(users::table)
+        .filter(users::password_hash.not_like(OWN_HASH))
+        .filter(users::import_time.is_null().or(users::import_time.lt(since)))
+        .filter(users::last_login_time.is_null().or(users::last_login_time.lt(since)))
+        .group_by(imported_passwords::scheme)
+        .select((imported_passwords::scheme, count_star()))
+        .load(c)
+        .await)
+}
+
+/// Returns such users in the order of their ids, above `after`, and at most `limit`.
+pub(crate) async fn imported_passwords_unused(
+    conn: &mut Conn,
+    since: Timestamp,
+    after: Option<UserId>,
+    limit: i64,
+) -> db::Result<Vec<UserId>> {
+    // No user has this id.
+    let after = after.unwrap_or(UserId::from_uuid(Uuid::nil()));
+    query!(conn, |c| imported_passwords::table
+        .inner_join(users::table)
+        .filter(imported_passwords::user_id.gt(after))
+        .filter(users::password_hash.not_like(OWN_HASH))
+        .filter(users::import_time.is_null().or(users::import_time.lt(since)))
+        .filter(users::last_login_time.is_null().or(users::last_login_time.lt(since)))
+        .order(imported_passwords::user_id)
+        .select(imported_passwords::user_id)
+        .limit(limit)
+        .load(c)
+        .await)
 }
 
 /// Returns the next scheme of imported password hashes after this one, in the order of their texts.

@@ -12,7 +12,6 @@ use std::{
     collections::{BTreeMap, HashSet},
     mem,
     path::PathBuf,
-    time::Duration,
 };
 
 use base::{StartError, clock::Clock, secret_files::SecretFiles};
@@ -20,7 +19,7 @@ use db::DatabaseArgs;
 use tokio::time::Instant;
 
 use self::{file::ImportFile, line::LineRules, names::Names, report::Report};
-use super::bad;
+use super::{bad, pause_after};
 use crate::{
     domain::{CodeName, HashLimits, HashingPool, HashingSettings, Imported, ImportedUser, Rejected, UserImport},
     model::{ImportProgress, ReservedRole},
@@ -321,12 +320,6 @@ fn end_of_check(checked: &Checked) -> Result<(), StartError> {
     }
     let text = format!("{}; nothing was changed", invalid_lines(checked.invalid.len()));
     Err(StartError::Code(INVALID, text))
-}
-
-/// Waits for half as long as the batch has taken. Meanwhile others can write to a SQLite file,
-/// which has one writer at a time.
-async fn pause_after(batch: Duration) {
-    tokio::time::sleep((batch / 2).min(Duration::from_millis(100))).await;
 }
 
 fn invalid_lines(count: usize) -> String {

@@ -4,6 +4,7 @@ mod interruptions;
 mod lines;
 mod logins;
 mod timing;
+mod unused;
 
 use std::{fmt::Write as _, path::PathBuf};
 

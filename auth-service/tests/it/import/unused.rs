@@ -1,0 +1,101 @@
+//! `imported-passwords`: imported hashes that are left, and the removal of those that nobody uses.
+
+use serde_json::json;
+use testing::{
+    TestDatabase, on_both_backends,
+    program::{Ended, Program},
+};
+use tonic::Code;
+
+use super::{IMPORTED, Import, QUICK_HASH, user, with};
+use crate::{
+    program::start::AUTH_SERVICE,
+    support::{
+        Server,
+        callers::{is, refusal},
+        count, execute,
+    },
+    users::calls::login,
+};
+
+/// Bcrypt, made by PHP from [`IMPORTED`].
+const OTHER_HASH: &str = "$2y$10$JqUlAvNH0e8JiPCFpFAm4uJ98IZl6JhgZiEkvQBpEoztuyjWns5qm";
+
+async fn imported_passwords(import: &Import, more: &[&str]) -> Ended {
+    let own = ["imported-passwords", "--database-url", &import.url];
+    Program::start(AUTH_SERVICE, [&own[..], more].concat()).ended().await
+}
+
+/// Checks the lines that the command prints, without the time that it names.
+fn assert_prints(ended: &Ended, expected: &[&str]) {
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let lines: Vec<&str> = ended
+        .stdout
+        .lines()
+        .map(|line| line.split_once(" since ").map_or(line, |(start, _)| start))
+        .collect();
+    assert_eq!(lines, expected);
+}
+
+#[on_both_backends]
+async fn hashes_that_nobody_uses_are_counted_and_removed(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let db = server.database.db();
+    let import = Import::into(&server);
+    assert_prints(
+        &imported_passwords(&import, &["--remove"]).await,
+        &["no imported password hash is left"],
+    );
+    let old = json!({"create_time": "2014-05-17T10:30:00Z"});
+    let lines = [
+        with(user("ann", QUICK_HASH), old.clone()),
+        with(user("bob", QUICK_HASH), old.clone()),
+        user("cleo", QUICK_HASH),
+        with(user("dan", OTHER_HASH), json!({"is_active": false})),
+    ];
+    import.succeed(&lines, &[]).await;
+    // Nobody has logged in, but the import is recent.
+    assert_prints(
+        &imported_passwords(&import, &["--remove"]).await,
+        &[
+            "bcrypt:10: 1 left, 0 not used",
+            "pbkdf2-sha256:10000: 3 left, 0 not used",
+            "removed 0",
+        ],
+    );
+    // Ann, Bob and Dan were imported long ago. Bob's hash was used lately, but could not be
+    // replaced.
+    let times = "import_time = (SELECT create_time FROM users WHERE login = 'ann')";
+    execute(&server, &format!("UPDATE users SET {times} WHERE login <> 'cleo'")).await;
+    execute(
+        &server,
+        "UPDATE users SET last_login_time = update_time WHERE login = 'bob'",
+    )
+    .await;
+    let left = [
+        "bcrypt:10: 1 left, 1 not used",
+        "pbkdf2-sha256:10000: 3 left, 1 not used",
+    ];
+    assert_prints(&imported_passwords(&import, &[]).await, &left);
+    assert_eq!(count(db, "imported_passwords").await, 4);
+    assert_prints(
+        &imported_passwords(&import, &["--remove"]).await,
+        &[left[0], left[1], "removed 2"],
+    );
+    assert_eq!(count(db, "imported_passwords").await, 2);
+    let removed = "audit_events WHERE action = 'user.remove_imported_password' AND actor_client_id = 'command-line'";
+    assert_eq!(count(db, removed).await, 2);
+    // Only the hash is gone. An administrator or a mail gives Ann a new password.
+    let refused = login(&server, "ann", IMPORTED).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+    assert_eq!(count(db, "users").await, 4);
+    login(&server, "bob", IMPORTED).await.expect("used lately");
+    // Without a time, all that are left.
+    assert_prints(
+        &imported_passwords(&import, &["--unused-days", "0", "--remove"]).await,
+        &["pbkdf2-sha256:10000: 1 left, 1 not used", "removed 1"],
+    );
+    assert_eq!(count(db, "imported_passwords").await, 0);
+    let refused = login(&server, "cleo", IMPORTED).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "CREDENTIALS_INVALID"));
+}
