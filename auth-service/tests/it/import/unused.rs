@@ -54,7 +54,7 @@ async fn hashes_that_nobody_uses_are_counted_and_removed(database: TestDatabase)
         with(user("dan", OTHER_HASH), json!({"is_active": false})),
     ];
     import.succeed(&lines, &[]).await;
-    // Nobody has logged in, but the import is recent.
+    // No user has logged in, but the import is recent.
     assert_prints(
         &imported_passwords(&import, &["--remove"]).await,
         &[

@@ -89,14 +89,17 @@ impl Caller {
 /// the names of RFC 9470, section 3.
 pub(super) fn step_up_required(required: StepUp) -> ErrorReply {
     let max_age = required.max_age.as_secs();
-    let factors = match required.acr {
-        Some(Acr::TwoFactors) => " with two factors",
-        Some(Acr::OneFactor) | None => "",
+    let message = match required.acr {
+        // A user without a second factor cannot prove two, by whatever call.
+        Some(Acr::TwoFactors) => format!(
+            "this call needs a login with two factors within the last {max_age} seconds; add a second factor to the \
+             account if it has none, log in with both, and repeat the call with the new access token"
+        ),
+        Some(Acr::OneFactor) | None => format!(
+            "this call needs a login within the last {max_age} seconds; call Reauthenticate, and repeat the call with \
+             its access token"
+        ),
     };
-    let message = format!(
-        "this call needs a login{factors} within the last {max_age} seconds; call Reauthenticate, and repeat the call \
-         with its access token"
-    );
     let reply = ErrorReply::new(Code::Unauthenticated, ErrorReason::StepUpRequired, message)
         .with_metadata("max_age", max_age.to_string());
     match required.acr {
@@ -168,4 +171,31 @@ pub fn principal<T>(request: &Request<T>) -> Result<Arc<Principal>, Status> {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_up_error_names_only_what_helps() {
+        let refused = |acr| {
+            let max_age = Duration::from_mins(15);
+            Status::from(step_up_required(StepUp { max_age, acr }))
+        };
+        for acr in [None, Some(Acr::OneFactor)] {
+            let message = refused(acr).message().to_owned();
+            assert!(
+                message.contains("within the last 900 seconds; call Reauthenticate"),
+                "{message}"
+            );
+        }
+        // Reauthenticate is of no use to a user who has a password alone.
+        let message = refused(Some(Acr::TwoFactors)).message().to_owned();
+        assert!(!message.contains("Reauthenticate"), "{message}");
+        assert!(
+            message.contains("add a second factor to the account if it has none"),
+            "{message}"
+        );
+    }
 }
