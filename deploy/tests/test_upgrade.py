@@ -196,6 +196,54 @@ class Guests:
         assert upgraded["user"]["userId"] == self.guest["user"]["userId"]
 
 
+class Administration:
+    """Changes that an administrator makes while replicas of both versions serve: begun at one version, and continued at the other."""
+
+    def __init__(self, deployment):
+        self.deployment = deployment
+        self.made = 0
+
+    def change(self, is_new):
+        new = [replica for replica in self.deployment.auth if replica.number in is_new["auth"]]
+        old = [replica for replica in self.deployment.auth if replica.number not in is_new["auth"]]
+        for first, second in [(new, old), (old, new)] if new and old else []:
+            # Tokens of the earlier version do not say when their user logged in, so they change nothing at the new one.
+            root = client(new[0].grpc).call("/auth.v1.AuthService/Login", {"identifier": "root", "password": PASSWORD})["tokens"]["accessToken"]
+            self.change_across(client(first[0].grpc), client(second[0].grpc), root)
+
+    def change_across(self, first, second, root):
+        self.made += 1
+        role, login = f"helper_{self.made}", f"helper-{self.made}"
+        first.call("/auth.v1.RbacService/CreateRole", {"role": {"codeName": role, "name": f"Helper {self.made}"}}, root)
+        account = {"login": login, "email": f"{login}@example.com", "password": "temporary horse"}
+        user = {"userId": first.call("/auth.v1.UserService/CreateUser", account, root)["user"]["userId"]}
+        second.call("/auth.v1.RbacService/SetRolePermissions", {"role": role, "permissions": ["users:read"]}, root)
+        second.call("/auth.v1.RbacService/AssignRole", {**user, "role": role}, root)
+        second.call("/auth.v1.UserService/DeactivateUser", user, root)
+        first.call("/auth.v1.UserService/ReactivateUser", user, root)
+        # The first login ends the temporary password, and the other version takes the new one.
+        new = {"newPassword": PASSWORD, "newPasswordConfirmation": PASSWORD}
+        second.call("/auth.v1.AuthService/Login", {"identifier": login, "password": "temporary horse", **new})
+        token = first.call("/auth.v1.AuthService/Login", {"identifier": login, "password": PASSWORD})["tokens"]["accessToken"]
+        for replica in self.deployment.auth:
+            me = client(replica.grpc).call("/auth.v1.AccountService/GetMe", {}, token)
+            assert me["user"]["login"] == login and sorted(me["roles"]) == [role, "player"]
+            # What the role holds comes by the access feed.
+            until(lambda replica=replica: self.may_list(replica, token), f"the permission of {role} at {replica.grpc}", 10)
+        # What one version takes away, the other refuses.
+        first.call("/auth.v1.RbacService/SetRolePermissions", {"role": role, "permissions": []}, root)
+        for replica in self.deployment.auth:
+            until(lambda replica=replica: not self.may_list(replica, token), f"no permission of {role} at {replica.grpc}", 10)
+
+    def may_list(self, replica, token):
+        try:
+            client(replica.grpc).call("/auth.v1.UserService/ListUsers", {}, token)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
+            return False
+        return True
+
+
 def ok(answer):
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -208,7 +256,7 @@ def client(address):
 def upgrade(deployment):
     remembered = Remembered(deployment)
     remembered.holds()
-    guests, is_new = Guests(deployment), {"auth": [], "game": []}
+    guests, administration, is_new = Guests(deployment), Administration(deployment), {"auth": [], "game": []}
     with load(deployment):
         deployment.programs = PROGRAMS
         for replica in [*deployment.auth, *deployment.game]:
@@ -222,8 +270,11 @@ def upgrade(deployment):
             remembered.holds()
             remembered.changes_are_heard()
             guests.play(is_new)
+            administration.change(is_new)
     remembered.go_on()
     guests.count_for_nobody()
+    # With one replica of auth-service, both versions never serve at the same time.
+    assert administration.made > 0 or len(deployment.auth) == 1
 
 
 def test_replicas_on_postgres_are_replaced_one_by_one(tmp_path, previous):
