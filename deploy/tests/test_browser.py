@@ -18,6 +18,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 # Milliseconds for which an assertion waits.
 EXPECT = 10_000
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+LOGGED_OUT = "You were logged out, perhaps from another device. Please log in again."
+CODE_WRONG = "The code is wrong, has expired or was used already. Ask for a new one."
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,14 @@ def cell(page, number):
 def refresh_cookie(page):
     [cookie] = [each for each in page.context.cookies() if each["name"].endswith("refresh_token")]
     return cookie
+
+
+def refusal(reason, domain="auth.v1", *, code=7, message="", retry=None):
+    """Returns the body of an error."""
+    details = [{"@type": ERROR_INFO, "reason": reason, "domain": domain}]
+    if retry:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": retry})
+    return {"code": code, "message": message, "details": details}
 
 
 def visible_to_scripts(page):
@@ -243,7 +253,7 @@ def test_a_user_logged_out_elsewhere_sees_the_login_within_a_second(person, gate
     assert root.post(f"/v1/users/{user_id}:deactivate", json={}).status_code == 200
     acknowledged = time.time() * 1000
     expect(page.locator("#entry")).to_be_visible()
-    expect(page.locator("#message")).to_have_text("You were logged out.")
+    expect(page.locator("#message")).to_have_text(LOGGED_OUT)
     assert page.evaluate("window.thrownOut") - acknowledged < 1000
 
 
@@ -285,6 +295,25 @@ def test_a_rotation_with_a_lost_answer_is_retried_with_the_same_id(person):
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
     assert len(ids) == 3 and len(set(ids)) == 1
+
+
+def test_a_page_that_may_not_use_the_cookie_says_why_and_does_not_try_again(person):
+    page = person()
+    rotations = []
+    message = "pages of this origin cannot keep their refresh token in a cookie"
+
+    def refuse(route):
+        rotations.append(route.request.url)
+        route.fulfill(status=403, json=refusal("ORIGIN_NOT_ALLOWED", message=message))
+
+    page.route("**/v1/auth/rotate", refuse)
+    page.reload()
+    expect(page.locator("#message")).to_have_text(f"P{message[1:]}.")
+    expect(page.locator("#message")).to_have_class("error")
+    expect(page.locator("#entry")).to_be_visible()
+    # A retry after a failure comes three seconds later at most.
+    page.wait_for_timeout(3500)
+    assert len(rotations) == 1
 
 
 def test_a_login_as_another_user_in_another_tab_ends_this_one(person):
@@ -392,7 +421,7 @@ def test_an_error_is_visible_wherever_the_page_is_scrolled_to(person):
     register(page)
     login = register(other)
     other.get_by_role("button", name="Open a game for another player").click()
-    gone = {"code": 5, "message": "no such game", "details": [{"@type": ERROR_INFO, "reason": "GAME_NOT_FOUND", "domain": "game.v1"}]}
+    gone = refusal("GAME_NOT_FOUND", "game.v1", code=5)
     page.route("**:join", lambda route: route.fulfill(status=404, json=gone))
     join = page.locator("#open-games li", has_text=login).get_by_role("button", name="Join")
     join.scroll_into_view_if_needed()
@@ -560,7 +589,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(other).to_have_title("Undo the change of your e-mail address – Tic-tac-toe")
     other.get_by_role("button", name="Undo the change").click()
     expect(other.locator("#message")).to_contain_text("The change is undone: this is the address of your account again.")
-    expect(page.locator("#message")).to_have_text("You were logged out.")
+    expect(page.locator("#message")).to_have_text(LOGGED_OUT)
     # It works once. There is no other link to ask for.
     again = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     again.get_by_role("button", name="Undo the change").click()
@@ -575,7 +604,7 @@ def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(pers
     page = person()
     login = register(page)
     page.get_by_role("button", name="Account").click()
-    status = {"code": 16, "message": "log in again", "details": [{"@type": ERROR_INFO, "reason": "STEP_UP_REQUIRED", "domain": "authz.v1"}]}
+    status = refusal("STEP_UP_REQUIRED", "authz.v1", code=16)
     refused = []
 
     def refuse_once(route):
@@ -660,7 +689,7 @@ def test_a_user_changes_the_password(person):
     expect(page.locator("#message")).not_to_have_class("error")
     expect(page.locator("#sessions li")).to_have_count(1)
     expect(form.get_by_label("Current password")).to_have_value("")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     # The session goes on with a new cookie.
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
@@ -682,7 +711,7 @@ def test_a_user_sees_and_ends_sessions(person):
     expect(page.locator("#sessions-title")).to_be_focused()
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text("This device")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     log_in(other, login)
     expect(other.locator("#login-name")).to_have_text(login)
     page.once("dialog", lambda dialog: dialog.dismiss())
@@ -691,7 +720,7 @@ def test_a_user_sees_and_ends_sessions(person):
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Log out everywhere").click()
     expect(page.locator("#message")).to_have_text("You are logged out everywhere.")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     page.reload()
     expect(page.locator("#entry")).to_be_visible()
 
@@ -752,7 +781,7 @@ def test_a_user_deletes_the_account(person):
     form.get_by_role("button").click()
     expect(page.locator("#message")).to_have_text("Your account is deleted.")
     expect(page.locator("#entry")).to_be_visible()
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     assert login not in visible_to_scripts(page)
     assert [each for each in page.context.cookies() if each["name"].endswith("refresh_token")] == []
     log_in(page, login)

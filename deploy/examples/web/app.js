@@ -157,7 +157,7 @@ function goBack() {
   restore();
 }
 
-onChange((user, reason) => {
+onChange((user, reason, error) => {
   // Remove what the previous user has typed. Whoever resets a password goes on with that.
   if (me && me.userId !== user?.userId) {
     $("step-up").close("");
@@ -173,7 +173,7 @@ onChange((user, reason) => {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
-  say(reason);
+  say(error ? explain(error) : reason, Boolean(error));
   if (user) return leave();
   watching?.abort();
   game = null;
