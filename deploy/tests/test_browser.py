@@ -407,12 +407,19 @@ def test_a_refused_login_is_explained_in_plain_words(person):
     page = person()
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
-    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "41.5s"}
-    info = {"@type": ERROR_INFO, "reason": "TOO_MANY_ATTEMPTS", "domain": "auth.v1"}
-    many = {"code": 8, "message": "too many attempts", "details": [info, retry]}
+    # The ground of an error is reddish, and that of other messages is bluish.
+    red, _, blue = ground(page)
+    assert red > blue
+    many = refusal("TOO_MANY_ATTEMPTS", code=8, retry="41.5s")
     page.route("**/v1/auth/login", lambda route: route.fulfill(status=429, json=many))
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("Too many attempts. Try again in 42 seconds.")
+
+
+def ground(page):
+    """Returns the red, green and blue of the message's background."""
+    color = page.locator("#message").evaluate("element => getComputedStyle(element).backgroundColor")
+    return [int(part) for part in re.findall(r"\d+", color)]
 
 
 def test_an_error_is_visible_wherever_the_page_is_scrolled_to(person):
@@ -444,6 +451,8 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
     # It is no mistake of the user's.
     expect(page.locator("#message")).not_to_have_class("error")
+    red, _, blue = ground(page)
+    assert blue > red
     expect(new_password).to_be_focused()
     page.keyboard.press("Enter")
     expect(new_password).to_have_accessible_description(re.compile("New password is required."))

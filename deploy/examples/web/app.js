@@ -165,7 +165,7 @@ onChange((user, reason, error) => {
   }
   me = user;
   $("who").hidden = !user;
-  $("login-name").textContent = user?.login ?? "";
+  $("login-name").textContent = $("login-name").title = user?.login ?? "";
   $("keep").hidden = !user?.isGuest;
   offerGuest();
   // Remove what was about the previous user.
