@@ -385,10 +385,11 @@ def test_invalid_fields_are_explained_below_each_field(person):
     page = person()
     form = page.locator("#register-form")
     form.get_by_label("Login").fill("a")
+    form.get_by_label("E-mail address").fill("nothing")
     form.get_by_role("button").click()
     for label, problem in [
-        ("Login", "Login must be 3 to 32"),
-        ("E-mail address", "E-mail address is required."),
+        ("Login", "Use 3 to 32 letters A–Z, digits, _ . or -"),
+        ("E-mail address", "Enter an e-mail address such as ann@example.com."),
         ("Password", "Password is required."),
     ]:
         field = form.get_by_label(label)
@@ -399,7 +400,7 @@ def test_invalid_fields_are_explained_below_each_field(person):
     expect(form.get_by_label("Login")).to_be_focused()
     expect(page.locator("#message")).to_be_empty()
     form.get_by_label("Login").fill("ann")
-    expect(form.get_by_text("Login must be")).to_have_count(0)
+    expect(form.get_by_text("Use 3 to 32")).to_have_count(0)
     expect(form.get_by_label("Login")).not_to_have_attribute("aria-invalid", "true")
 
 
@@ -493,7 +494,9 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     form.get_by_label("Code from the mail").fill("2222-2222")
     form.get_by_label("New password").fill("purple elephants")
     page.get_by_role("button", name="Set the new password").click()
-    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    expect(page.locator("#reset-code-problem")).to_have_text(CODE_WRONG)
+    expect(page.locator("#reset-code")).to_be_focused()
+    expect(page.locator("#message")).to_be_empty()
     [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", gateway.mail_to(f"{login}@example.com"), re.M)
     form.get_by_label("Code from the mail").fill(code.lower().replace("-", " "))
     page.get_by_role("button", name="Set the new password").click()
@@ -578,7 +581,8 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#confirm-code")).to_be_focused()
     expect(page.locator("#confirm-password")).to_be_hidden()
     confirm(page, "2222-2222")
-    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    expect(page.locator("#confirm-code-problem")).to_have_text(CODE_WRONG)
+    expect(page.locator("#confirm-code")).to_be_focused()
     confirm(page, code_in(gateway.mail_to(first, count=2, containing="#verify-email?")))
     expect(page.locator("#account-email")).to_have_text(f"{first}, confirmed")
     page.locator("#new-email").fill("nothing")
@@ -691,7 +695,9 @@ def test_a_user_changes_the_password(person):
     form.get_by_label("Current password").fill("wrong horse")
     form.get_by_label("New password").fill("purple elephants")
     form.get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    expect(page.locator("#password-current-problem")).to_have_text("The current password is wrong.")
+    expect(page.locator("#password-current")).to_be_focused()
+    expect(page.locator("#message")).to_be_empty()
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(page.locator("#message")).to_have_text("Your password is changed. All other devices are logged out.")
@@ -779,13 +785,18 @@ def test_a_user_deletes_the_account(person):
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(form.get_by_label("Current password")).to_have_value(PASSWORD)
-    page.on("dialog", lambda dialog: dialog.accept())
+    # There is no question without the password.
+    questions = []
+    page.on("dialog", lambda dialog: (questions.append(dialog.message), dialog.accept()))
     form.get_by_label("Current password").fill("")
     form.get_by_role("button").click()
     expect(page.locator("#delete-password-problem")).to_have_text("Current password is required.")
+    expect(page.locator("#delete-password")).to_be_focused()
+    assert questions == []
     form.get_by_label("Current password").fill("wrong horse")
     form.get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    expect(page.locator("#delete-password-problem")).to_have_text("The current password is wrong.")
+    assert len(questions) == 1
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(page.locator("#message")).to_have_text("Your account is deleted.")
@@ -820,10 +831,22 @@ def test_an_account_is_deleted_after_a_login_of_long_ago(person, gateway):
     delete(guest)
 
 
-def test_problems_of_one_form_are_gone_after_a_success_in_another(person):
+def test_problems_of_one_form_are_gone_when_another_is_used(person):
     page = person()
-    page.locator("#register-form").get_by_role("button").click()
-    expect(page.locator("#register-login-problem")).to_have_text("Login is required.")
+
+    def register_nobody():
+        page.locator("#register-form").get_by_role("button").click()
+        expect(page.locator("#register-login-problem")).to_have_text("Login is required.")
+
+    register_nobody()
+    page.locator("#log-in").click()
+    expect(page.locator("#identifier-problem")).not_to_be_empty()
+    expect(page.locator("#register-login-problem")).to_be_empty()
+    register_nobody()
+    page.get_by_role("button", name="Forgot your password?").click()
+    page.get_by_role("button", name="Back to the login").click()
+    expect(page.locator("#register-login-problem")).to_be_empty()
+    register_nobody()
     play_as_guest(page)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Log out").click()

@@ -21,10 +21,11 @@ const LINK_INVALID = "This link is wrong, was used already, or is older than 72 
   "password with “Forgot your password?”. Otherwise ask the operators of this site for help.";
 // HTTP statuses with which the gateway reports that a service is out of reach.
 const OUTAGES = [502, 503, 504];
+const CODE_WRONG = "The code is wrong, has expired or was used already. Ask for a new one.";
 // The page's messages for some errors of the API, by their reason.
 const WORDS = {
-  CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
-  EMAIL_CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
+  CODE_INVALID: CODE_WRONG,
+  EMAIL_CODE_INVALID: CODE_WRONG,
   GUESTS_NOT_ADMITTED: "Guests cannot play here. Create an account.",
   EMAIL_NOT_VERIFIED: "Confirm your e-mail address first, with the code from the mail.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
@@ -35,6 +36,15 @@ const WORDS = {
   STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
+// Fields that these errors are about.
+const FIELDS = { CODE_INVALID: "code", EMAIL_CODE_INVALID: "code", CURRENT_PASSWORD_WRONG: "currentPassword" };
+// The page's messages for some descriptions of an invalid field, by how they begin.
+const RULES = [
+  ["must be 3 to 32 of the characters", "Use 3 to 32 letters A–Z, digits, _ . or -"],
+  ["must be an e-mail address", "Enter an e-mail address such as ann@example.com."],
+  ["must be the code from the mail", "Enter a code such as ABCD-EFGH."],
+  ["is the present address", "This is already your address."],
+];
 
 const $ = (id) => document.getElementById(id);
 let me = null;
@@ -87,17 +97,19 @@ async function attempt(owner, action) {
   if (underWay.has(owner)) return;
   underWay.add(owner);
   say("");
+  forgiveAll();
   try {
     await action();
-    // Problems in other forms are from before.
-    document.querySelectorAll("[aria-invalid]").forEach(forgive);
   } catch (error) {
+    const field = FIELDS[error.reason];
     if (!(error instanceof ApiError) || OUTAGES.includes(error.httpStatus)) {
       console.error(error);
       say(UNREACHABLE, true);
       saysOutage = true;
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
+    } else if (field && owner.elements?.[field]?.checkVisibility()) {
+      pointOut(owner, [{ field, text: explain(error) }]);
     } else if (me || owner instanceof HTMLFormElement || owner === $("entry")) {
       // Otherwise the error ended the session, which is already shown.
       say(explain(error), true);
@@ -107,15 +119,16 @@ async function attempt(owner, action) {
   }
 }
 
-// Shows the error of each field below it, under the name in its label.
+// Shows the error of each field below it, in the page's words or under the name in its label.
 function pointOut(form, fields) {
-  for (const { field, description } of fields) {
+  for (const { field, description, text } of fields) {
     // The page has one password field, so show confirmation errors there.
     const input = form.elements[field.replace(/Confirmation$/, "")];
     if (!input) say(sentence(`${field} ${description}`), true);
     else if (!input.ariaInvalid) {
       input.ariaInvalid = "true";
-      $(`${input.id}-problem`).textContent = sentence(`${input.labels[0].textContent} ${description}`);
+      const [, rule] = RULES.find(([beginning]) => description?.startsWith(beginning)) ?? [];
+      $(`${input.id}-problem`).textContent = text ?? rule ?? sentence(`${input.labels[0].textContent} ${description}`);
     }
   }
   form.querySelector("[aria-invalid]")?.focus();
@@ -125,6 +138,8 @@ function forgive(input) {
   input.ariaInvalid = null;
   $(`${input.id}-problem`).textContent = "";
 }
+
+const forgiveAll = () => document.querySelectorAll("[aria-invalid]").forEach(forgive);
 
 const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 // Sections whose heading is in the title of the page.
@@ -138,7 +153,9 @@ function show(section) {
   for (const each of SECTIONS) $(each).hidden = each !== section;
   $("back-to-entry").textContent = me ? "Back to the games" : "Back to the login";
   entitle(isTurn);
-  if (before && before !== section) $(`${section}-title`).focus();
+  if (!before || before === section) return;
+  forgiveAll();
+  $(`${section}-title`).focus();
 }
 
 function entitle(isMine) {
@@ -211,7 +228,6 @@ for (const form of Object.keys(ACTIONS).map($)) {
   form.onsubmit = (event) => {
     event.preventDefault();
     attempt(form, async () => {
-      inputs.forEach(forgive);
       const isDone = await ACTIONS[form.id](Object.fromEntries(new FormData(form)));
       if (isDone !== false) form.reset();
     });
@@ -376,6 +392,11 @@ async function exportData() {
 }
 
 async function removeAccount({ currentPassword }) {
+  // Before the question.
+  if (!me.isGuest && !currentPassword) {
+    pointOut($("delete-form"), [{ field: "currentPassword", description: "is required" }]);
+    return false;
+  }
   if (!confirm(`Delete the account ${me.login} for good? This cannot be undone.`)) return false;
   watching?.abort();
   await deleteAccount(me, currentPassword).finally(resume);
