@@ -455,6 +455,7 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     red, _, blue = ground(page)
     assert blue > red
     expect(new_password).to_be_focused()
+    expect(page.locator("#log-in")).to_have_text("Set the new password and log in")
     page.keyboard.press("Enter")
     expect(new_password).to_have_accessible_description(re.compile("New password is required."))
     new_password.fill("short")
@@ -464,12 +465,14 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     page.get_by_label("Login or e-mail address").fill("another")
     expect(new_password).to_be_hidden()
     expect(new_password).to_have_value("")
+    expect(page.locator("#log-in")).to_have_text("Log in")
     log_in(page, login, temporary)
     new_password.fill(chosen)
     page.keyboard.press("Enter")
     expect(page.locator("#login-name")).to_have_text(login)
     page.get_by_role("button", name="Log out").click()
     expect(new_password).to_be_hidden()
+    expect(page.locator("#log-in")).to_have_text("Log in")
     log_in(page, login, chosen)
     expect(page.locator("#login-name")).to_have_text(login)
 

@@ -223,7 +223,7 @@ for (const form of Object.keys(ACTIONS).map($)) {
   form.onreset = () => {
     inputs.forEach(forgive);
     passwords.forEach((each) => { each.type = "password"; });
-    if (form.id === "login-form") $("change-password").hidden = true;
+    if (form.id === "login-form") wantNewPassword(false);
   };
   form.onsubmit = (event) => {
     event.preventDefault();
@@ -266,13 +266,18 @@ function askForNewPassword(identifier, password) {
   show("entry");
   $("identifier").value = identifier;
   $("password").value = password;
-  $("change-password").hidden = false;
+  wantNewPassword(true);
   $("new-password").focus();
   say(WORDS.PASSWORD_CHANGE_REQUIRED);
 }
 
-// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
-onStepUp(() => new Promise((resolve) => {
+function wantNewPassword(isWanted) {
+  $("change-password").hidden = !isWanted;
+  $("log-in").textContent = isWanted ? "Set the new password and log in" : "Log in";
+}
+
+// Asks for the password in a dialog, because a call goes on afterwards. Resolves to null if the user does not give it.
+const askForPassword = () => new Promise((resolve) => {
   $("step-up").returnValue = "";
   $("step-up").onclose = () => {
     const password = $("step-up").returnValue;
@@ -281,7 +286,8 @@ onStepUp(() => new Promise((resolve) => {
     resolve(password || null);
   };
   $("step-up").showModal();
-}));
+});
+onStepUp(askForPassword);
 $("leave-step-up").onclick = () => $("step-up").close("");
 
 // --- The account ---
@@ -534,7 +540,7 @@ addEventListener("hashchange", () => takeLink()?.());
 
 // A new password must not be sent for another account.
 $("identifier").addEventListener("input", () => {
-  $("change-password").hidden = true;
+  wantNewPassword(false);
   $("new-password").value = "";
 });
 
