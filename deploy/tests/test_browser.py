@@ -580,9 +580,12 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#account-title")).to_be_focused()
     expect(page.locator("#account-email")).to_have_text(f"{first}, not confirmed")
     page.get_by_role("button", name="Confirm this address").click()
-    expect(page.locator("#message")).to_have_text("A mail with a code is on its way.")
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {first}.")
     expect(page.locator("#confirm-code")).to_be_focused()
+    expect(page.locator("#confirm-code")).to_have_accessible_description(re.compile(f"We mailed a code to {first}."))
     expect(page.locator("#confirm-password")).to_be_hidden()
+    confirm(page, "12")
+    expect(page.locator("#confirm-code-problem")).to_have_text("Enter a code such as ABCD-EFGH.")
     confirm(page, "2222-2222")
     expect(page.locator("#confirm-code-problem")).to_have_text(CODE_WRONG)
     expect(page.locator("#confirm-code")).to_be_focused()
@@ -591,13 +594,18 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     page.locator("#new-email").fill("nothing")
     page.locator("#email-password").fill("wrong horse")
     page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#new-email-problem")).to_contain_text("New e-mail address must be an e-mail address")
-    page.locator("#new-email").fill(second)
+    expect(page.locator("#new-email-problem")).to_have_text("Enter an e-mail address such as ann@example.com.")
+    page.locator("#new-email").fill(first)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#email-password-problem")).to_have_text("The current password is wrong.")
+    expect(page.locator("#email-password")).to_be_focused()
     page.locator("#email-password").fill(PASSWORD)
     page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {second}.")
+    expect(page.locator("#new-email-problem")).to_have_text("This is already your address.")
+    change_address(page, second)
     confirm(page, code_in(gateway.mail_to(second)))
     expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
+    expect(page.locator("#awaited")).to_be_hidden()
     # The link to the former address undoes the change, in another browser.
     other = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     expect(other.locator("#reversal-title")).to_be_visible()
@@ -616,6 +624,75 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(again.locator("#message")).to_be_empty()
 
 
+def change_address(page, email):
+    page.locator("#new-email").fill(email)
+    page.locator("#email-password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {email}.")
+    expect(page.locator("#confirm-code")).to_be_focused()
+
+
+def test_another_code_for_a_new_address_needs_the_password(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.org"
+    open_account(page)
+    expect(page.locator("#awaited")).to_be_hidden()
+    change_address(page, email)
+    expect(page).to_have_title("Confirm your new e-mail address – Tic-tac-toe")
+    confirm(page, "2222-2222")
+    expect(page.locator("#confirm-code-problem")).to_have_text(CODE_WRONG)
+    page.get_by_role("button", name="Back to your account").click()
+    # The account page shows which change is under way.
+    expect(page.locator("#account-title")).to_be_focused()
+    expect(page.locator("#awaited")).to_contain_text(f"You asked to change it to {email}.")
+    page.get_by_role("button", name="Confirm the new address").click()
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {email}.")
+    expect(page.locator("#confirm-code-problem")).to_be_empty()
+    for password in ["wrong horse", PASSWORD]:
+        page.get_by_role("button", name="Send another code").click()
+        page.locator("#step-up-password").fill(password)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#message")).to_have_text(
+            "A mail with a code is on its way." if password == PASSWORD else "The current password is wrong."
+        )
+    # Cancelling sends nothing.
+    page.get_by_role("button", name="Send another code").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#message")).to_be_empty()
+    confirm(page, code_in(gateway.mail_to(email, count=2)))
+    expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    expect(page.locator("#awaited")).to_be_hidden()
+
+
+def test_a_code_can_be_entered_even_if_no_further_mail_may_be_sent(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.com"
+    # The page says where the address is confirmed.
+    expect(page.locator("#message")).to_have_text(f"To confirm {email}, open “Account” and enter the code from the mail.")
+    open_account(page)
+    many = refusal("TOO_MANY_MAILS", code=8, retry="3600s")
+    page.route("**/v1/me/email/request-verification", lambda route: route.fulfill(status=429, json=many))
+    page.get_by_role("button", name="Confirm this address").click()
+    expect(page.locator("#confirm-code")).to_be_focused()
+    expect(page.locator("#message")).to_have_text("Too many mails were sent. Enter the code from the latest one, or try again in 60 minutes.")
+    confirm(page, code_in(gateway.mail_to(email, containing="#verify-email?")))
+    expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+
+
+def test_the_link_for_a_confirmed_address_says_that_it_is_confirmed(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.com"
+    link = link_in(gateway.mail_to(email, containing="#verify-email?"), gateway)
+    for is_first in [True, False]:
+        page.goto("about:blank")
+        page.goto(gateway.origin + link)
+        if is_first:
+            page.get_by_role("button", name="Confirm the address").click()
+            expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    expect(page.locator("#message")).to_have_text("This address is already confirmed.")
+    expect(page.locator("#lobby")).to_be_visible()
+
+
 def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(person, gateway):
     page = person()
     login = register(page)
@@ -632,14 +709,13 @@ def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(pers
 
     # The form that has the password asks for it only once.
     page.route("**/v1/me/email", refuse_once)
-    page.locator("#new-email").fill(f"{login}@example.org")
-    page.locator("#email-password").fill(PASSWORD)
-    page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {login}@example.org.")
+    change_address(page, f"{login}@example.org")
     assert len(set(refused)) == 2
     # Another call asks in a dialog, which can be left.
     refused.clear()
-    page.get_by_role("button", name="Back").click()
+    page.get_by_role("button", name="Back to your account").click()
+    expect(page.locator("#account-title")).to_be_focused()
+    page.get_by_role("button", name="Back to the games").click()
     page.route("**/v1/me", refuse_once)
     page.get_by_role("button", name="Account").click()
     expect(page.locator("#step-up-password")).to_be_focused()
@@ -1311,7 +1387,7 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     form.get_by_role("button").click()
     expect(page.locator("#login-name")).to_have_text(login)
     expect(page.locator("#keep")).to_be_hidden()
-    expect(page.locator("#message")).to_contain_text(login)
+    expect(page.locator("#message")).to_contain_text(f"Your login is {login} from now on. To confirm {login}@example.com, open “Account”")
     expect(page.locator("#my-games li")).to_have_count(1)
     # The session goes on after the cookie was replaced, and the credential is gone.
     page.reload()

@@ -79,7 +79,9 @@ function sayWhetherOffline(isOffline) {
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 
 function explain(error) {
-  if (error.reason === "TOO_MANY_MAILS") return `Too many mails. Try again in ${duration(error.retrySeconds)}.`;
+  if (error.reason === "TOO_MANY_MAILS") {
+    return `Too many mails were sent. Enter the code from the latest one, or try again in ${duration(error.retrySeconds)}.`;
+  }
   if (error.reason === "TOO_MANY_ATTEMPTS") return `Too many attempts. Try again in ${duration(error.retrySeconds)}.`;
   return WORDS[error.reason] ?? sentence(error.message);
 }
@@ -152,6 +154,7 @@ function show(section) {
   const before = SECTIONS.find((id) => !$(id).hidden);
   for (const each of SECTIONS) $(each).hidden = each !== section;
   $("back-to-entry").textContent = me ? "Back to the games" : "Back to the login";
+  $("leave-confirmation").textContent = me ? "Back to your account" : "Back to the login";
   entitle(isTurn);
   if (!before || before === section) return;
   forgiveAll();
@@ -179,6 +182,7 @@ onChange((user, reason, error) => {
   if (me && me.userId !== user?.userId) {
     $("step-up").close("");
     for (const form of document.forms) if (!form.closest("#recovery")) form.reset();
+    newAddress = "";
   }
   me = user;
   $("who").hidden = !user;
@@ -186,7 +190,9 @@ onChange((user, reason, error) => {
   $("keep").hidden = !user?.isGuest;
   offerGuest();
   // Remove what was about the previous user.
-  for (const id of ["my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "invited-login"]) {
+  for (const id of [
+    "my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "awaited-email", "confirm-sent", "invited-login",
+  ]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
@@ -235,13 +241,16 @@ for (const form of Object.keys(ACTIONS).map($)) {
 }
 
 async function signUp(account) {
-  if (!(await register(account))) confirmFirst(account);
+  if (!(await register(account))) return confirmFirst(account);
+  say(confirmLater());
 }
 
+const confirmLater = () => `To confirm ${me.email}, open “Account” and enter the code from the mail.`;
+
 // Asks a new user, who must confirm the address before the first login, for the code from the mail.
-function confirmFirst({ login: identifier, password }) {
-  openConfirmation({ identifier, password });
-  say("A mail with a code is on its way. Confirm your address with it, then you are logged in.");
+function confirmFirst({ login: identifier, email, password }) {
+  openConfirmation({ identifier, password }, { sentTo: email });
+  say("Confirm your address with the code from the mail, then you are logged in.");
 }
 
 // Returns false if the form asks for a new password.
@@ -294,18 +303,25 @@ $("leave-step-up").onclick = () => $("step-up").close("");
 
 // True if the code is for a new address instead of the present one.
 let isNewAddress = false;
+// Address that the user wants to change to, until it is confirmed.
+let newAddress = "";
 // Whether the form asks for login and password: no user is logged in, or another one than the link is for.
 let asksWho = false;
 // Parameters of a link that undoes a change of the address.
 let reversal = null;
 
-function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "", isNew = false }) {
+// Asks for the code from a mail to the present address or to a new one. The first argument may come from a link, which anybody
+// can make, so it has only what the user could type.
+function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "" }, { isNew = false, sentTo = "" } = {}) {
   isNewAddress = isNew;
   asksWho = !me || (userId ? userId !== me.userId : Boolean(identifier && identifier !== me.login));
   say(me && asksWho ? `You are logged in as ${me.login}. This link is for ${identifier}.` : "");
-  show("confirmation");
+  $("confirmation-title").textContent = isNew ? "Confirm your new e-mail address" : "Confirm your e-mail address";
+  $("confirm-sent").textContent = sentTo && `We mailed a code to ${sentTo}.`;
   $("confirm-credentials").hidden = !asksWho;
-  $("confirm-again").hidden = isNew;
+  // A link does not tell the new address.
+  $("confirm-again").hidden = isNew && !sentTo;
+  show("confirmation");
   for (const [id, value] of [["identifier", identifier], ["password", password], ["code", code]]) $(`confirm-${id}`).value = value;
   [...$("confirm-form").elements].find((input) => input.name && !input.value && (asksWho || input.id === "confirm-code"))?.focus();
 }
@@ -315,6 +331,7 @@ const credentials = ({ identifier, password }) => (asksWho ? { identifier, passw
 async function confirmAddress({ identifier, password, code }) {
   try {
     const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
+    if (isNewAddress) newAddress = "";
     if (asksWho) await login(identifier, password);
     else await openAccount(user);
   } catch (error) {
@@ -326,8 +343,8 @@ async function confirmAddress({ identifier, password, code }) {
 
 async function changeAddress({ email, currentPassword }) {
   await callAboutEmail("", { email, currentPassword });
-  openConfirmation({ isNew: true });
-  say(`A mail with a code is on its way to ${email}.`);
+  newAddress = email;
+  openConfirmation({}, { isNew: true, sentTo: email });
 }
 
 async function openAccount(user) {
@@ -340,6 +357,8 @@ async function openAccount(user) {
   for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
   $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+  $("awaited").hidden = !newAddress;
+  $("awaited-email").textContent = newAddress;
   showSessions(listed);
   show("account");
 }
@@ -416,12 +435,25 @@ $("log-out-everywhere").onclick = () => attempt($("log-out-everywhere"), async (
   await logoutEverywhere().finally(resume);
 });
 $("confirm-present").onclick = () => attempt($("confirm-present"), async () => {
-  await callAboutEmail("/request-verification", {});
-  openConfirmation({});
-  say("A mail with a code is on its way.");
+  try {
+    await callAboutEmail("/request-verification", {});
+  } catch (error) {
+    if (error.reason !== "TOO_MANY_MAILS") throw error;
+    // An earlier mail may have the code.
+    openConfirmation({});
+    return say(explain(error), true);
+  }
+  openConfirmation({}, { sentTo: me.email });
 });
+$("confirm-new").onclick = () => openConfirmation({}, { isNew: true, sentTo: newAddress });
 $("confirm-again").onclick = () => attempt($("confirm-form"), async () => {
-  await callAboutEmail("/request-verification", credentials(Object.fromEntries(new FormData($("confirm-form")))));
+  if (isNewAddress) {
+    const currentPassword = await askForPassword();
+    if (!currentPassword) return;
+    await callAboutEmail("", { email: newAddress, currentPassword });
+  } else {
+    await callAboutEmail("/request-verification", credentials(Object.fromEntries(new FormData($("confirm-form")))));
+  }
   say("A mail with a code is on its way.");
 });
 $("revert").onclick = () => attempt($("reversal-form"), async () => {
@@ -437,7 +469,8 @@ $("revert").onclick = () => attempt($("reversal-form"), async () => {
   recover("reset-form");
   say("The change is undone: this is the address of your account again. A mail with a code is on its way. Choose a new password with it.");
 });
-for (const id of ["leave-account", "leave-confirmation", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
+for (const id of ["leave-account", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
+$("leave-confirmation").onclick = () => (me ? attempt($("leave-confirmation"), () => openAccount()) : goBack());
 
 // --- Guests ---
 
@@ -471,7 +504,7 @@ async function keepAccount(account) {
   if (!(await upgrade(account))) return confirmFirst(account);
   $("keep").open = false;
   $("lobby-title").focus();
-  say(`The account is yours. Your login is ${me.login} from now on.`);
+  say(`The account is yours. Your login is ${me.login} from now on. ${confirmLater()}`);
 }
 
 // --- A forgotten password ---
@@ -519,8 +552,11 @@ async function choosePassword(values) {
 const LINKS = {
   "reset-password": ({ identifier, code }) => recover("reset-form", identifier, code),
   "accept-invitation": ({ identifier, code }) => recover("reset-form", identifier, code, true),
-  "verify-email": openConfirmation,
-  "confirm-email": (values) => openConfirmation({ ...values, isNew: true }),
+  "verify-email": (values) => {
+    if (me?.emailVerifyTime && me.email === values.identifier) return say("This address is already confirmed.");
+    openConfirmation(values);
+  },
+  "confirm-email": (values) => openConfirmation(values, { isNew: true }),
   "revert-email": ({ user_id: userId, code }) => {
     reversal = { userId, code };
     say("");
