@@ -508,6 +508,26 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
 
 
+def test_another_code_for_a_forgotten_password_is_sent_at_once(person):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Log out").click()
+    forget(page, login)
+    page.locator("#reset-code").fill("2222-2222")
+    page.locator("#reset-password").fill("purple elephants")
+    with page.expect_request("**/v1/auth/request-password-reset") as sent:
+        page.get_by_role("button", name="Send another code").click()
+    assert sent.value.post_data_json["identifier"] == login
+    expect(page.locator("#message")).to_have_text("If there is such an account, a mail with a code is on its way.")
+    # The user stays in the form and has only the code to replace.
+    expect(page.locator("#reset-code")).to_be_focused()
+    expect(page.locator("#reset-code")).to_have_value("")
+    expect(page.locator("#reset-password")).to_have_value("purple elephants")
+    page.locator("#reset-identifier").fill("")
+    page.get_by_role("button", name="Send another code").click()
+    expect(page.locator("#reset-identifier-problem")).to_have_text("Your login or address is required.")
+
+
 def test_an_invited_user_chooses_a_password(person, gateway):
     login = f"i{uuid.uuid4().hex[:12]}"
     account = {"login": login, "email": f"{login}@example.com"}

@@ -509,6 +509,7 @@ async function keepAccount(account) {
 
 // --- A forgotten password ---
 
+const RESET_MAILED = "If there is such an account, a mail with a code is on its way.";
 // Whether the user chooses a first password.
 let isInvited = false;
 
@@ -533,12 +534,17 @@ async function requestCode({ identifier }) {
   await requestPasswordReset(identifier);
   $("request-form").reset();
   recover("reset-form", identifier);
-  say("If there is such an account, a mail with a code is on its way.");
+  say(RESET_MAILED);
 }
 
 $("forgot").onclick = () => recover("request-form", $("identifier").value);
 $("have-code").onclick = () => recover("reset-form", $("request-identifier").value);
-$("another-code").onclick = () => recover("request-form", $("reset-identifier").value);
+$("another-code").onclick = () => attempt($("reset-form"), async () => {
+  await requestPasswordReset($("reset-identifier").value);
+  $("reset-code").value = "";
+  $("reset-code").focus();
+  say(RESET_MAILED);
+});
 
 async function choosePassword(values) {
   await resetPassword(values);
