@@ -117,6 +117,8 @@ def test_two_people_play_each_other_to_the_end(person):
         expect(mover.locator("#turn")).to_have_text("Your turn.")
         cell(mover, number).click()
         expect(cell(other, number)).to_have_text("XO"[turn % 2])
+        mover_login = ann_login if mover is ann else bob_login
+        expect(other.locator("#last-move")).to_have_text(f"Row {number // 3 + 1}, column {number % 3 + 1} was played by {mover_login}.")
     expect(first.locator("#turn")).to_have_text("You won!")
     expect(second.locator("#turn")).to_have_text("You lost.")
     first.get_by_role("button", name="Back to the games").click()
@@ -820,7 +822,9 @@ def test_a_user_sees_and_ends_sessions(person):
     expect(rows).to_have_count(2)
     expect(rows.filter(has_text="This device")).to_have_count(1)
     expect(rows.first).to_contain_text(re.compile(r"Chrome on Linux.*logged in \w.* · last used \w"))
-    rows.get_by_role("button", name="End the session of Chrome on Linux").click()
+    # The other device has logged in later.
+    expect(rows.first).to_contain_text("This device")
+    rows.get_by_role("button", name="Log out Chrome on Linux").click()
     expect(page.locator("#message")).to_have_text("That device is logged out.")
     expect(page.locator("#sessions-title")).to_be_focused()
     expect(rows).to_have_count(1)
@@ -1376,7 +1380,7 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     page = person()
     guest = play_as_guest(page)
     page.get_by_role("button", name="Play the computer").click()
-    expect(page.locator("#deadline")).to_contain_text("does not count on the leaderboard")
+    expect(page.locator("#deadline")).to_contain_text("You are a guest, so this game does not count on the leaderboard.")
     page.get_by_role("button", name="Back to the games").click()
     # The page asks before a logout, because nothing but this browser brings the guest back.
     questions = []
@@ -1409,6 +1413,10 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     expect(page.locator("#keep")).to_be_hidden()
     expect(page.locator("#message")).to_contain_text(f"Your login is {login} from now on. To confirm {login}@example.com, open “Account”")
     expect(page.locator("#my-games li")).to_have_count(1)
+    # The game began before.
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#deadline")).to_contain_text("A player was a guest at first, so this game does not count on the leaderboard.")
+    page.get_by_role("button", name="Back to the games").click()
     # The session goes on after the cookie was replaced, and the credential is gone.
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
@@ -1417,6 +1425,26 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     expect(page.get_by_role("button", name="Play as a guest")).to_be_visible()
     log_in(page, login)
     expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_a_game_says_which_player_is_the_guest(person):
+    page, other = person(), person()
+    login = register(page)
+    play_as_guest(other)
+    begin(page, login, other)
+    expect(page.locator("#deadline")).to_contain_text("Your opponent is a guest, so this game does not count on the leaderboard.")
+    expect(other.locator("#deadline")).to_contain_text("You are a guest, so this game does not count on the leaderboard.")
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_a_long_login_leaves_the_buttons_in_one_row(person, width):
+    page = person(viewport={"width": width, "height": 667})
+    guest = play_as_guest(page)
+    assert top(page.locator("#open-account")) == top(page.locator("#logout"))
+    assert fits(page)
+    name = page.locator("#login-name")
+    assert name.evaluate("element => element.scrollWidth > element.clientWidth"), "the login is cut"
+    expect(name).to_have_attribute("title", guest)
 
 
 def test_only_the_credential_of_a_guest_is_visible_to_scripts(person):

@@ -372,12 +372,13 @@ async function replacePassword(passwords) {
 const readSessions = async () => (await call("GET", "/v1/me/sessions?pageSize=100")).sessions;
 
 function showSessions(sessions) {
+  sessions.sort((one, other) => other.isCurrent - one.isCurrent);
   $("sessions").replaceChildren(...sessions.map(({ sessionId, userAgent, ipAddress, createTime, lastUseTime, isCurrent }) => {
     const device = deviceOf(userAgent);
     const details = [ipAddress && `${ipAddress} · `, "logged in ", time(createTime), " · last used ", time(lastUseTime)];
     return element("li", {}, about(device, ...details), isCurrent
       ? element("strong", { textContent: "This device" })
-      : button("End", ` the session of ${device}`, () => endSession(sessionId)));
+      : button("Log out", ` ${device}`, () => endSession(sessionId)));
   }));
 }
 
@@ -686,7 +687,7 @@ function draw(next) {
   $("game-title").textContent = against(game);
   write("turn", text);
   entitle(isMyTurn(game));
-  write("last-move", isTheirs ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
+  write("last-move", isTheirs ? `${place(last.cell)} was played by ${opponentOf(game)}.` : "");
   for (const [cell, mark] of [...game.board].entries()) {
     Object.assign($("board").children[cell], {
       textContent: mark === "." ? "" : mark,
@@ -732,7 +733,9 @@ function why(each) {
 }
 
 function deadline() {
-  const uncounted = game.isRanked === false ? " A guest plays, so it does not count on the leaderboard." : "";
+  const opponentIsGuest = opponentOf(game).startsWith("guest-");
+  const guest = me.isGuest ? "You are a guest" : opponentIsGuest ? "Your opponent is a guest" : "A player was a guest at first";
+  const uncounted = game.isRanked === false ? ` ${guest}, so this game does not count on the leaderboard.` : "";
   if (isOver(game) || !game.expireTime) return [];
   if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") {
     return ["It stays open until ", time(game.expireTime), ".", uncounted];
