@@ -18,6 +18,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 # Milliseconds for which an assertion waits.
 EXPECT = 10_000
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+LOGGED_OUT = "You were logged out, perhaps from another device. Please log in again."
+CODE_WRONG = "The code is wrong, has expired or was used already. Ask for a new one."
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,14 @@ def refresh_cookie(page):
     return cookie
 
 
+def refusal(reason, domain="auth.v1", *, code=7, message="", retry=None):
+    """Returns the body of an error."""
+    details = [{"@type": ERROR_INFO, "reason": reason, "domain": domain}]
+    if retry:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": retry})
+    return {"code": code, "message": message, "details": details}
+
+
 def visible_to_scripts(page):
     stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, document.documentElement.outerHTML])")
     databases = page.evaluate("indexedDB.databases()")
@@ -107,6 +117,8 @@ def test_two_people_play_each_other_to_the_end(person):
         expect(mover.locator("#turn")).to_have_text("Your turn.")
         cell(mover, number).click()
         expect(cell(other, number)).to_have_text("XO"[turn % 2])
+        mover_login = ann_login if mover is ann else bob_login
+        expect(other.locator("#last-move")).to_have_text(f"Row {number // 3 + 1}, column {number % 3 + 1} was played by {mover_login}.")
     expect(first.locator("#turn")).to_have_text("You won!")
     expect(second.locator("#turn")).to_have_text("You lost.")
     first.get_by_role("button", name="Back to the games").click()
@@ -243,7 +255,7 @@ def test_a_user_logged_out_elsewhere_sees_the_login_within_a_second(person, gate
     assert root.post(f"/v1/users/{user_id}:deactivate", json={}).status_code == 200
     acknowledged = time.time() * 1000
     expect(page.locator("#entry")).to_be_visible()
-    expect(page.locator("#message")).to_have_text("You were logged out.")
+    expect(page.locator("#message")).to_have_text(LOGGED_OUT)
     assert page.evaluate("window.thrownOut") - acknowledged < 1000
 
 
@@ -285,6 +297,25 @@ def test_a_rotation_with_a_lost_answer_is_retried_with_the_same_id(person):
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
     assert len(ids) == 3 and len(set(ids)) == 1
+
+
+def test_a_page_that_may_not_use_the_cookie_says_why_and_does_not_try_again(person):
+    page = person()
+    rotations = []
+    message = "pages of this origin cannot keep their refresh token in a cookie"
+
+    def refuse(route):
+        rotations.append(route.request.url)
+        route.fulfill(status=403, json=refusal("ORIGIN_NOT_ALLOWED", message=message))
+
+    page.route("**/v1/auth/rotate", refuse)
+    page.reload()
+    expect(page.locator("#message")).to_have_text(f"P{message[1:]}.")
+    expect(page.locator("#message")).to_have_class("error")
+    expect(page.locator("#entry")).to_be_visible()
+    # A retry after a failure comes three seconds later at most.
+    page.wait_for_timeout(3500)
+    assert len(rotations) == 1
 
 
 def test_a_login_as_another_user_in_another_tab_ends_this_one(person):
@@ -356,10 +387,11 @@ def test_invalid_fields_are_explained_below_each_field(person):
     page = person()
     form = page.locator("#register-form")
     form.get_by_label("Login").fill("a")
+    form.get_by_label("E-mail address").fill("nothing")
     form.get_by_role("button").click()
     for label, problem in [
-        ("Login", "Login must be 3 to 32"),
-        ("E-mail address", "E-mail address is required."),
+        ("Login", "Use 3 to 32 letters A–Z, digits, _ . or -"),
+        ("E-mail address", "Enter an e-mail address such as ann@example.com."),
         ("Password", "Password is required."),
     ]:
         field = form.get_by_label(label)
@@ -370,7 +402,7 @@ def test_invalid_fields_are_explained_below_each_field(person):
     expect(form.get_by_label("Login")).to_be_focused()
     expect(page.locator("#message")).to_be_empty()
     form.get_by_label("Login").fill("ann")
-    expect(form.get_by_text("Login must be")).to_have_count(0)
+    expect(form.get_by_text("Use 3 to 32")).to_have_count(0)
     expect(form.get_by_label("Login")).not_to_have_attribute("aria-invalid", "true")
 
 
@@ -378,12 +410,19 @@ def test_a_refused_login_is_explained_in_plain_words(person):
     page = person()
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("The login or the password is wrong.")
-    retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "41.5s"}
-    info = {"@type": ERROR_INFO, "reason": "TOO_MANY_ATTEMPTS", "domain": "auth.v1"}
-    many = {"code": 8, "message": "too many attempts", "details": [info, retry]}
+    # The ground of an error is reddish, and that of other messages is bluish.
+    red, _, blue = ground(page)
+    assert red > blue
+    many = refusal("TOO_MANY_ATTEMPTS", code=8, retry="41.5s")
     page.route("**/v1/auth/login", lambda route: route.fulfill(status=429, json=many))
     log_in(page, "nobody", "wrong password")
     expect(page.locator("#message")).to_have_text("Too many attempts. Try again in 42 seconds.")
+
+
+def ground(page):
+    """Returns the red, green and blue of the message's background."""
+    color = page.locator("#message").evaluate("element => getComputedStyle(element).backgroundColor")
+    return [int(part) for part in re.findall(r"\d+", color)]
 
 
 def test_an_error_is_visible_wherever_the_page_is_scrolled_to(person):
@@ -392,7 +431,7 @@ def test_an_error_is_visible_wherever_the_page_is_scrolled_to(person):
     register(page)
     login = register(other)
     other.get_by_role("button", name="Open a game for another player").click()
-    gone = {"code": 5, "message": "no such game", "details": [{"@type": ERROR_INFO, "reason": "GAME_NOT_FOUND", "domain": "game.v1"}]}
+    gone = refusal("GAME_NOT_FOUND", "game.v1", code=5)
     page.route("**:join", lambda route: route.fulfill(status=404, json=gone))
     join = page.locator("#open-games li", has_text=login).get_by_role("button", name="Join")
     join.scroll_into_view_if_needed()
@@ -415,7 +454,10 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     expect(page.locator("#message")).to_have_text("Your password is a temporary one. Choose a new password to log in.")
     # It is no mistake of the user's.
     expect(page.locator("#message")).not_to_have_class("error")
+    red, _, blue = ground(page)
+    assert blue > red
     expect(new_password).to_be_focused()
+    expect(page.locator("#log-in")).to_have_text("Set the new password and log in")
     page.keyboard.press("Enter")
     expect(new_password).to_have_accessible_description(re.compile("New password is required."))
     new_password.fill("short")
@@ -425,12 +467,14 @@ def test_a_temporary_password_is_replaced_at_the_login(person, gateway):
     page.get_by_label("Login or e-mail address").fill("another")
     expect(new_password).to_be_hidden()
     expect(new_password).to_have_value("")
+    expect(page.locator("#log-in")).to_have_text("Log in")
     log_in(page, login, temporary)
     new_password.fill(chosen)
     page.keyboard.press("Enter")
     expect(page.locator("#login-name")).to_have_text(login)
     page.get_by_role("button", name="Log out").click()
     expect(new_password).to_be_hidden()
+    expect(page.locator("#log-in")).to_have_text("Log in")
     log_in(page, login, chosen)
     expect(page.locator("#login-name")).to_have_text(login)
 
@@ -455,13 +499,35 @@ def test_a_forgotten_password_is_replaced_with_the_code_from_the_mail(person, ga
     form.get_by_label("Code from the mail").fill("2222-2222")
     form.get_by_label("New password").fill("purple elephants")
     page.get_by_role("button", name="Set the new password").click()
-    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    expect(page.locator("#reset-code-problem")).to_have_text(CODE_WRONG)
+    expect(page.locator("#reset-code")).to_be_focused()
+    expect(page.locator("#message")).to_be_empty()
     [code] = re.findall(r"^ +([0-9A-Z]{4}-[0-9A-Z]{4})$", gateway.mail_to(f"{login}@example.com"), re.M)
     form.get_by_label("Code from the mail").fill(code.lower().replace("-", " "))
     page.get_by_role("button", name="Set the new password").click()
     expect(page.locator("#login-name")).to_have_text(login)
     expect(page.locator("#message")).to_have_text(f"Your new password is set, and you are logged in as {login}. All other devices are logged out.")
     assert "was changed" in gateway.mail_to(f"{login}@example.com", count=2)
+
+
+def test_another_code_for_a_forgotten_password_is_sent_at_once(person):
+    page = person()
+    login = register(page)
+    page.get_by_role("button", name="Log out").click()
+    forget(page, login)
+    page.locator("#reset-code").fill("2222-2222")
+    page.locator("#reset-password").fill("purple elephants")
+    with page.expect_request("**/v1/auth/request-password-reset") as sent:
+        page.get_by_role("button", name="Send another code").click()
+    assert sent.value.post_data_json["identifier"] == login
+    expect(page.locator("#message")).to_have_text("If there is such an account, a mail with a code is on its way.")
+    # The user stays in the form and has only the code to replace.
+    expect(page.locator("#reset-code")).to_be_focused()
+    expect(page.locator("#reset-code")).to_have_value("")
+    expect(page.locator("#reset-password")).to_have_value("purple elephants")
+    page.locator("#reset-identifier").fill("")
+    page.get_by_role("button", name="Send another code").click()
+    expect(page.locator("#reset-identifier-problem")).to_have_text("Your login or address is required.")
 
 
 def test_an_invited_user_chooses_a_password(person, gateway):
@@ -536,23 +602,32 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(page.locator("#account-title")).to_be_focused()
     expect(page.locator("#account-email")).to_have_text(f"{first}, not confirmed")
     page.get_by_role("button", name="Confirm this address").click()
-    expect(page.locator("#message")).to_have_text("A mail with a code is on its way.")
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {first}.")
     expect(page.locator("#confirm-code")).to_be_focused()
+    expect(page.locator("#confirm-code")).to_have_accessible_description(re.compile(f"We mailed a code to {first}."))
     expect(page.locator("#confirm-password")).to_be_hidden()
+    confirm(page, "12")
+    expect(page.locator("#confirm-code-problem")).to_have_text("Enter a code such as ABCD-EFGH.")
     confirm(page, "2222-2222")
-    expect(page.locator("#message")).to_have_text("The code is wrong, has expired or was used already. Ask for a new one.")
+    expect(page.locator("#confirm-code-problem")).to_have_text(CODE_WRONG)
+    expect(page.locator("#confirm-code")).to_be_focused()
     confirm(page, code_in(gateway.mail_to(first, count=2, containing="#verify-email?")))
     expect(page.locator("#account-email")).to_have_text(f"{first}, confirmed")
     page.locator("#new-email").fill("nothing")
     page.locator("#email-password").fill("wrong horse")
     page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#new-email-problem")).to_contain_text("New e-mail address must be an e-mail address")
-    page.locator("#new-email").fill(second)
+    expect(page.locator("#new-email-problem")).to_have_text("Enter an e-mail address such as ann@example.com.")
+    page.locator("#new-email").fill(first)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#email-password-problem")).to_have_text("The current password is wrong.")
+    expect(page.locator("#email-password")).to_be_focused()
     page.locator("#email-password").fill(PASSWORD)
     page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {second}.")
+    expect(page.locator("#new-email-problem")).to_have_text("This is already your address.")
+    change_address(page, second)
     confirm(page, code_in(gateway.mail_to(second)))
     expect(page.locator("#account-email")).to_have_text(f"{second}, confirmed")
+    expect(page.locator("#awaited")).to_be_hidden()
     # The link to the former address undoes the change, in another browser.
     other = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     expect(other.locator("#reversal-title")).to_be_visible()
@@ -560,7 +635,7 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(other).to_have_title("Undo the change of your e-mail address – Tic-tac-toe")
     other.get_by_role("button", name="Undo the change").click()
     expect(other.locator("#message")).to_contain_text("The change is undone: this is the address of your account again.")
-    expect(page.locator("#message")).to_have_text("You were logged out.")
+    expect(page.locator("#message")).to_have_text(LOGGED_OUT)
     # It works once. There is no other link to ask for.
     again = person(link_in(gateway.mail_to(first, containing="#revert-email?"), gateway))
     again.get_by_role("button", name="Undo the change").click()
@@ -571,11 +646,80 @@ def test_an_address_is_confirmed_changed_and_changed_back(person, gateway):
     expect(again.locator("#message")).to_be_empty()
 
 
+def change_address(page, email):
+    page.locator("#new-email").fill(email)
+    page.locator("#email-password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {email}.")
+    expect(page.locator("#confirm-code")).to_be_focused()
+
+
+def test_another_code_for_a_new_address_needs_the_password(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.org"
+    open_account(page)
+    expect(page.locator("#awaited")).to_be_hidden()
+    change_address(page, email)
+    expect(page).to_have_title("Confirm your new e-mail address – Tic-tac-toe")
+    confirm(page, "2222-2222")
+    expect(page.locator("#confirm-code-problem")).to_have_text(CODE_WRONG)
+    page.get_by_role("button", name="Back to your account").click()
+    # The account page shows which change is under way.
+    expect(page.locator("#account-title")).to_be_focused()
+    expect(page.locator("#awaited")).to_contain_text(f"You asked to change it to {email}.")
+    page.get_by_role("button", name="Confirm the new address").click()
+    expect(page.locator("#confirm-sent")).to_have_text(f"We mailed a code to {email}.")
+    expect(page.locator("#confirm-code-problem")).to_be_empty()
+    for password in ["wrong horse", PASSWORD]:
+        page.get_by_role("button", name="Send another code").click()
+        page.locator("#step-up-password").fill(password)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#message")).to_have_text(
+            "A mail with a code is on its way." if password == PASSWORD else "The current password is wrong."
+        )
+    # Cancelling sends nothing.
+    page.get_by_role("button", name="Send another code").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#message")).to_be_empty()
+    confirm(page, code_in(gateway.mail_to(email, count=2)))
+    expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    expect(page.locator("#awaited")).to_be_hidden()
+
+
+def test_a_code_can_be_entered_even_if_no_further_mail_may_be_sent(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.com"
+    # The page says where the address is confirmed.
+    expect(page.locator("#message")).to_have_text(f"To confirm {email}, open “Account” and enter the code from the mail.")
+    open_account(page)
+    many = refusal("TOO_MANY_MAILS", code=8, retry="3600s")
+    page.route("**/v1/me/email/request-verification", lambda route: route.fulfill(status=429, json=many))
+    page.get_by_role("button", name="Confirm this address").click()
+    expect(page.locator("#confirm-code")).to_be_focused()
+    expect(page.locator("#message")).to_have_text("Too many mails were sent. Enter the code from the latest one, or try again in 60 minutes.")
+    confirm(page, code_in(gateway.mail_to(email, containing="#verify-email?")))
+    expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+
+
+def test_the_link_for_a_confirmed_address_says_that_it_is_confirmed(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.com"
+    link = link_in(gateway.mail_to(email, containing="#verify-email?"), gateway)
+    for is_first in [True, False]:
+        page.goto("about:blank")
+        page.goto(gateway.origin + link)
+        if is_first:
+            page.get_by_role("button", name="Confirm the address").click()
+            expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    expect(page.locator("#message")).to_have_text("This address is already confirmed.")
+    expect(page.locator("#lobby")).to_be_visible()
+
+
 def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(person, gateway):
     page = person()
     login = register(page)
     page.get_by_role("button", name="Account").click()
-    status = {"code": 16, "message": "log in again", "details": [{"@type": ERROR_INFO, "reason": "STEP_UP_REQUIRED", "domain": "authz.v1"}]}
+    status = refusal("STEP_UP_REQUIRED", "authz.v1", code=16)
     refused = []
 
     def refuse_once(route):
@@ -587,14 +731,13 @@ def test_a_call_that_needs_a_recent_login_asks_for_the_password_and_goes_on(pers
 
     # The form that has the password asks for it only once.
     page.route("**/v1/me/email", refuse_once)
-    page.locator("#new-email").fill(f"{login}@example.org")
-    page.locator("#email-password").fill(PASSWORD)
-    page.get_by_role("button", name="Change the address").click()
-    expect(page.locator("#message")).to_have_text(f"A mail with a code is on its way to {login}@example.org.")
+    change_address(page, f"{login}@example.org")
     assert len(set(refused)) == 2
     # Another call asks in a dialog, which can be left.
     refused.clear()
-    page.get_by_role("button", name="Back").click()
+    page.get_by_role("button", name="Back to your account").click()
+    expect(page.locator("#account-title")).to_be_focused()
+    page.get_by_role("button", name="Back to the games").click()
     page.route("**/v1/me", refuse_once)
     page.get_by_role("button", name="Account").click()
     expect(page.locator("#step-up-password")).to_be_focused()
@@ -653,14 +796,16 @@ def test_a_user_changes_the_password(person):
     form.get_by_label("Current password").fill("wrong horse")
     form.get_by_label("New password").fill("purple elephants")
     form.get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    expect(page.locator("#password-current-problem")).to_have_text("The current password is wrong.")
+    expect(page.locator("#password-current")).to_be_focused()
+    expect(page.locator("#message")).to_be_empty()
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(page.locator("#message")).to_have_text("Your password is changed. All other devices are logged out.")
     expect(page.locator("#message")).not_to_have_class("error")
     expect(page.locator("#sessions li")).to_have_count(1)
     expect(form.get_by_label("Current password")).to_have_value("")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     # The session goes on with a new cookie.
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
@@ -677,12 +822,14 @@ def test_a_user_sees_and_ends_sessions(person):
     expect(rows).to_have_count(2)
     expect(rows.filter(has_text="This device")).to_have_count(1)
     expect(rows.first).to_contain_text(re.compile(r"Chrome on Linux.*logged in \w.* · last used \w"))
-    rows.get_by_role("button", name="End the session of Chrome on Linux").click()
+    # The other device has logged in later.
+    expect(rows.first).to_contain_text("This device")
+    rows.get_by_role("button", name="Log out Chrome on Linux").click()
     expect(page.locator("#message")).to_have_text("That device is logged out.")
     expect(page.locator("#sessions-title")).to_be_focused()
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text("This device")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     log_in(other, login)
     expect(other.locator("#login-name")).to_have_text(login)
     page.once("dialog", lambda dialog: dialog.dismiss())
@@ -691,7 +838,7 @@ def test_a_user_sees_and_ends_sessions(person):
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Log out everywhere").click()
     expect(page.locator("#message")).to_have_text("You are logged out everywhere.")
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     page.reload()
     expect(page.locator("#entry")).to_be_visible()
 
@@ -741,18 +888,23 @@ def test_a_user_deletes_the_account(person):
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(form.get_by_label("Current password")).to_have_value(PASSWORD)
-    page.on("dialog", lambda dialog: dialog.accept())
+    # There is no question without the password.
+    questions = []
+    page.on("dialog", lambda dialog: (questions.append(dialog.message), dialog.accept()))
     form.get_by_label("Current password").fill("")
     form.get_by_role("button").click()
     expect(page.locator("#delete-password-problem")).to_have_text("Current password is required.")
+    expect(page.locator("#delete-password")).to_be_focused()
+    assert questions == []
     form.get_by_label("Current password").fill("wrong horse")
     form.get_by_role("button").click()
-    expect(page.locator("#message")).to_have_text("The current password is wrong.")
+    expect(page.locator("#delete-password-problem")).to_have_text("The current password is wrong.")
+    assert len(questions) == 1
     form.get_by_label("Current password").fill(PASSWORD)
     form.get_by_role("button").click()
     expect(page.locator("#message")).to_have_text("Your account is deleted.")
     expect(page.locator("#entry")).to_be_visible()
-    expect(other.locator("#message")).to_have_text("You were logged out.")
+    expect(other.locator("#message")).to_have_text(LOGGED_OUT)
     assert login not in visible_to_scripts(page)
     assert [each for each in page.context.cookies() if each["name"].endswith("refresh_token")] == []
     log_in(page, login)
@@ -782,10 +934,22 @@ def test_an_account_is_deleted_after_a_login_of_long_ago(person, gateway):
     delete(guest)
 
 
-def test_problems_of_one_form_are_gone_after_a_success_in_another(person):
+def test_problems_of_one_form_are_gone_when_another_is_used(person):
     page = person()
-    page.locator("#register-form").get_by_role("button").click()
-    expect(page.locator("#register-login-problem")).to_have_text("Login is required.")
+
+    def register_nobody():
+        page.locator("#register-form").get_by_role("button").click()
+        expect(page.locator("#register-login-problem")).to_have_text("Login is required.")
+
+    register_nobody()
+    page.locator("#log-in").click()
+    expect(page.locator("#identifier-problem")).not_to_be_empty()
+    expect(page.locator("#register-login-problem")).to_be_empty()
+    register_nobody()
+    page.get_by_role("button", name="Forgot your password?").click()
+    page.get_by_role("button", name="Back to the login").click()
+    expect(page.locator("#register-login-problem")).to_be_empty()
+    register_nobody()
     play_as_guest(page)
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Log out").click()
@@ -1216,7 +1380,7 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     page = person()
     guest = play_as_guest(page)
     page.get_by_role("button", name="Play the computer").click()
-    expect(page.locator("#deadline")).to_contain_text("does not count on the leaderboard")
+    expect(page.locator("#deadline")).to_contain_text("You are a guest, so this game does not count on the leaderboard.")
     page.get_by_role("button", name="Back to the games").click()
     # The page asks before a logout, because nothing but this browser brings the guest back.
     questions = []
@@ -1247,8 +1411,12 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     form.get_by_role("button").click()
     expect(page.locator("#login-name")).to_have_text(login)
     expect(page.locator("#keep")).to_be_hidden()
-    expect(page.locator("#message")).to_contain_text(login)
+    expect(page.locator("#message")).to_contain_text(f"Your login is {login} from now on. To confirm {login}@example.com, open “Account”")
     expect(page.locator("#my-games li")).to_have_count(1)
+    # The game began before.
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#deadline")).to_contain_text("A player was a guest at first, so this game does not count on the leaderboard.")
+    page.get_by_role("button", name="Back to the games").click()
     # The session goes on after the cookie was replaced, and the credential is gone.
     page.reload()
     expect(page.locator("#login-name")).to_have_text(login)
@@ -1257,6 +1425,26 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     expect(page.get_by_role("button", name="Play as a guest")).to_be_visible()
     log_in(page, login)
     expect(page.locator("#login-name")).to_have_text(login)
+
+
+def test_a_game_says_which_player_is_the_guest(person):
+    page, other = person(), person()
+    login = register(page)
+    play_as_guest(other)
+    begin(page, login, other)
+    expect(page.locator("#deadline")).to_contain_text("Your opponent is a guest, so this game does not count on the leaderboard.")
+    expect(other.locator("#deadline")).to_contain_text("You are a guest, so this game does not count on the leaderboard.")
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_a_long_login_leaves_the_buttons_in_one_row(person, width):
+    page = person(viewport={"width": width, "height": 667})
+    guest = play_as_guest(page)
+    assert top(page.locator("#open-account")) == top(page.locator("#logout"))
+    assert fits(page)
+    name = page.locator("#login-name")
+    assert name.evaluate("element => element.scrollWidth > element.clientWidth"), "the login is cut"
+    expect(name).to_have_attribute("title", guest)
 
 
 def test_only_the_credential_of_a_guest_is_visible_to_scripts(person):

@@ -21,10 +21,11 @@ const LINK_INVALID = "This link is wrong, was used already, or is older than 72 
   "password with “Forgot your password?”. Otherwise ask the operators of this site for help.";
 // HTTP statuses with which the gateway reports that a service is out of reach.
 const OUTAGES = [502, 503, 504];
+const CODE_WRONG = "The code is wrong, has expired or was used already. Ask for a new one.";
 // The page's messages for some errors of the API, by their reason.
 const WORDS = {
-  CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
-  EMAIL_CODE_INVALID: "The code is wrong, has expired or was used already. Ask for a new one.",
+  CODE_INVALID: CODE_WRONG,
+  EMAIL_CODE_INVALID: CODE_WRONG,
   GUESTS_NOT_ADMITTED: "Guests cannot play here. Create an account.",
   EMAIL_NOT_VERIFIED: "Confirm your e-mail address first, with the code from the mail.",
   CREDENTIALS_INVALID: "The login or the password is wrong.",
@@ -35,6 +36,15 @@ const WORDS = {
   STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
+// Fields that these errors are about.
+const FIELDS = { CODE_INVALID: "code", EMAIL_CODE_INVALID: "code", CURRENT_PASSWORD_WRONG: "currentPassword" };
+// The page's messages for some descriptions of an invalid field, by how they begin.
+const RULES = [
+  ["must be 3 to 32 of the characters", "Use 3 to 32 letters A–Z, digits, _ . or -"],
+  ["must be an e-mail address", "Enter an e-mail address such as ann@example.com."],
+  ["must be the code from the mail", "Enter a code such as ABCD-EFGH."],
+  ["is the present address", "This is already your address."],
+];
 
 const $ = (id) => document.getElementById(id);
 let me = null;
@@ -69,7 +79,9 @@ function sayWhetherOffline(isOffline) {
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 
 function explain(error) {
-  if (error.reason === "TOO_MANY_MAILS") return `Too many mails. Try again in ${duration(error.retrySeconds)}.`;
+  if (error.reason === "TOO_MANY_MAILS") {
+    return `Too many mails were sent. Enter the code from the latest one, or try again in ${duration(error.retrySeconds)}.`;
+  }
   if (error.reason === "TOO_MANY_ATTEMPTS") return `Too many attempts. Try again in ${duration(error.retrySeconds)}.`;
   return WORDS[error.reason] ?? sentence(error.message);
 }
@@ -87,17 +99,19 @@ async function attempt(owner, action) {
   if (underWay.has(owner)) return;
   underWay.add(owner);
   say("");
+  forgiveAll();
   try {
     await action();
-    // Problems in other forms are from before.
-    document.querySelectorAll("[aria-invalid]").forEach(forgive);
   } catch (error) {
+    const field = FIELDS[error.reason];
     if (!(error instanceof ApiError) || OUTAGES.includes(error.httpStatus)) {
       console.error(error);
       say(UNREACHABLE, true);
       saysOutage = true;
     } else if (owner instanceof HTMLFormElement && error.fields.length) {
       pointOut(owner, error.fields);
+    } else if (field && owner.elements?.[field]?.checkVisibility()) {
+      pointOut(owner, [{ field, text: explain(error) }]);
     } else if (me || owner instanceof HTMLFormElement || owner === $("entry")) {
       // Otherwise the error ended the session, which is already shown.
       say(explain(error), true);
@@ -107,15 +121,16 @@ async function attempt(owner, action) {
   }
 }
 
-// Shows the error of each field below it, under the name in its label.
+// Shows the error of each field below it, in the page's words or under the name in its label.
 function pointOut(form, fields) {
-  for (const { field, description } of fields) {
+  for (const { field, description, text } of fields) {
     // The page has one password field, so show confirmation errors there.
     const input = form.elements[field.replace(/Confirmation$/, "")];
     if (!input) say(sentence(`${field} ${description}`), true);
     else if (!input.ariaInvalid) {
       input.ariaInvalid = "true";
-      $(`${input.id}-problem`).textContent = sentence(`${input.labels[0].textContent} ${description}`);
+      const [, rule] = RULES.find(([beginning]) => description?.startsWith(beginning)) ?? [];
+      $(`${input.id}-problem`).textContent = text ?? rule ?? sentence(`${input.labels[0].textContent} ${description}`);
     }
   }
   form.querySelector("[aria-invalid]")?.focus();
@@ -125,6 +140,8 @@ function forgive(input) {
   input.ariaInvalid = null;
   $(`${input.id}-problem`).textContent = "";
 }
+
+const forgiveAll = () => document.querySelectorAll("[aria-invalid]").forEach(forgive);
 
 const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 // Sections whose heading is in the title of the page.
@@ -137,8 +154,11 @@ function show(section) {
   const before = SECTIONS.find((id) => !$(id).hidden);
   for (const each of SECTIONS) $(each).hidden = each !== section;
   $("back-to-entry").textContent = me ? "Back to the games" : "Back to the login";
+  $("leave-confirmation").textContent = me ? "Back to your account" : "Back to the login";
   entitle(isTurn);
-  if (before && before !== section) $(`${section}-title`).focus();
+  if (!before || before === section) return;
+  forgiveAll();
+  $(`${section}-title`).focus();
 }
 
 function entitle(isMine) {
@@ -157,23 +177,26 @@ function goBack() {
   restore();
 }
 
-onChange((user, reason) => {
+onChange((user, reason, error) => {
   // Remove what the previous user has typed. Whoever resets a password goes on with that.
   if (me && me.userId !== user?.userId) {
     $("step-up").close("");
     for (const form of document.forms) if (!form.closest("#recovery")) form.reset();
+    newAddress = "";
   }
   me = user;
   $("who").hidden = !user;
-  $("login-name").textContent = user?.login ?? "";
+  $("login-name").textContent = $("login-name").title = user?.login ?? "";
   $("keep").hidden = !user?.isGuest;
   offerGuest();
   // Remove what was about the previous user.
-  for (const id of ["my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "invited-login"]) {
+  for (const id of [
+    "my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "awaited-email", "confirm-sent", "invited-login",
+  ]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
-  say(reason);
+  say(error ? explain(error) : reason, Boolean(error));
   if (user) return leave();
   watching?.abort();
   game = null;
@@ -206,12 +229,11 @@ for (const form of Object.keys(ACTIONS).map($)) {
   form.onreset = () => {
     inputs.forEach(forgive);
     passwords.forEach((each) => { each.type = "password"; });
-    if (form.id === "login-form") $("change-password").hidden = true;
+    if (form.id === "login-form") wantNewPassword(false);
   };
   form.onsubmit = (event) => {
     event.preventDefault();
     attempt(form, async () => {
-      inputs.forEach(forgive);
       const isDone = await ACTIONS[form.id](Object.fromEntries(new FormData(form)));
       if (isDone !== false) form.reset();
     });
@@ -219,13 +241,16 @@ for (const form of Object.keys(ACTIONS).map($)) {
 }
 
 async function signUp(account) {
-  if (!(await register(account))) confirmFirst(account);
+  if (!(await register(account))) return confirmFirst(account);
+  say(confirmLater());
 }
 
+const confirmLater = () => `To confirm ${me.email}, open “Account” and enter the code from the mail.`;
+
 // Asks a new user, who must confirm the address before the first login, for the code from the mail.
-function confirmFirst({ login: identifier, password }) {
-  openConfirmation({ identifier, password });
-  say("A mail with a code is on its way. Confirm your address with it, then you are logged in.");
+function confirmFirst({ login: identifier, email, password }) {
+  openConfirmation({ identifier, password }, { sentTo: email });
+  say("Confirm your address with the code from the mail, then you are logged in.");
 }
 
 // Returns false if the form asks for a new password.
@@ -250,13 +275,18 @@ function askForNewPassword(identifier, password) {
   show("entry");
   $("identifier").value = identifier;
   $("password").value = password;
-  $("change-password").hidden = false;
+  wantNewPassword(true);
   $("new-password").focus();
   say(WORDS.PASSWORD_CHANGE_REQUIRED);
 }
 
-// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
-onStepUp(() => new Promise((resolve) => {
+function wantNewPassword(isWanted) {
+  $("change-password").hidden = !isWanted;
+  $("log-in").textContent = isWanted ? "Set the new password and log in" : "Log in";
+}
+
+// Asks for the password in a dialog, because a call goes on afterwards. Resolves to null if the user does not give it.
+const askForPassword = () => new Promise((resolve) => {
   $("step-up").returnValue = "";
   $("step-up").onclose = () => {
     const password = $("step-up").returnValue;
@@ -265,25 +295,33 @@ onStepUp(() => new Promise((resolve) => {
     resolve(password || null);
   };
   $("step-up").showModal();
-}));
+});
+onStepUp(askForPassword);
 $("leave-step-up").onclick = () => $("step-up").close("");
 
 // --- The account ---
 
 // True if the code is for a new address instead of the present one.
 let isNewAddress = false;
+// Address that the user wants to change to, until it is confirmed.
+let newAddress = "";
 // Whether the form asks for login and password: no user is logged in, or another one than the link is for.
 let asksWho = false;
 // Parameters of a link that undoes a change of the address.
 let reversal = null;
 
-function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "", isNew = false }) {
+// Asks for the code from a mail to the present address or to a new one. The first argument may come from a link, which anybody
+// can make, so it has only what the user could type.
+function openConfirmation({ identifier = "", user_id: userId = "", password = "", code = "" }, { isNew = false, sentTo = "" } = {}) {
   isNewAddress = isNew;
   asksWho = !me || (userId ? userId !== me.userId : Boolean(identifier && identifier !== me.login));
   say(me && asksWho ? `You are logged in as ${me.login}. This link is for ${identifier}.` : "");
-  show("confirmation");
+  $("confirmation-title").textContent = isNew ? "Confirm your new e-mail address" : "Confirm your e-mail address";
+  $("confirm-sent").textContent = sentTo && `We mailed a code to ${sentTo}.`;
   $("confirm-credentials").hidden = !asksWho;
-  $("confirm-again").hidden = isNew;
+  // A link does not tell the new address.
+  $("confirm-again").hidden = isNew && !sentTo;
+  show("confirmation");
   for (const [id, value] of [["identifier", identifier], ["password", password], ["code", code]]) $(`confirm-${id}`).value = value;
   [...$("confirm-form").elements].find((input) => input.name && !input.value && (asksWho || input.id === "confirm-code"))?.focus();
 }
@@ -293,6 +331,7 @@ const credentials = ({ identifier, password }) => (asksWho ? { identifier, passw
 async function confirmAddress({ identifier, password, code }) {
   try {
     const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
+    if (isNewAddress) newAddress = "";
     if (asksWho) await login(identifier, password);
     else await openAccount(user);
   } catch (error) {
@@ -304,8 +343,8 @@ async function confirmAddress({ identifier, password, code }) {
 
 async function changeAddress({ email, currentPassword }) {
   await callAboutEmail("", { email, currentPassword });
-  openConfirmation({ isNew: true });
-  say(`A mail with a code is on its way to ${email}.`);
+  newAddress = email;
+  openConfirmation({}, { isNew: true, sentTo: email });
 }
 
 async function openAccount(user) {
@@ -318,6 +357,8 @@ async function openAccount(user) {
   for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
   $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+  $("awaited").hidden = !newAddress;
+  $("awaited-email").textContent = newAddress;
   showSessions(listed);
   show("account");
 }
@@ -331,12 +372,13 @@ async function replacePassword(passwords) {
 const readSessions = async () => (await call("GET", "/v1/me/sessions?pageSize=100")).sessions;
 
 function showSessions(sessions) {
+  sessions.sort((one, other) => other.isCurrent - one.isCurrent);
   $("sessions").replaceChildren(...sessions.map(({ sessionId, userAgent, ipAddress, createTime, lastUseTime, isCurrent }) => {
     const device = deviceOf(userAgent);
     const details = [ipAddress && `${ipAddress} · `, "logged in ", time(createTime), " · last used ", time(lastUseTime)];
     return element("li", {}, about(device, ...details), isCurrent
       ? element("strong", { textContent: "This device" })
-      : button("End", ` the session of ${device}`, () => endSession(sessionId)));
+      : button("Log out", ` ${device}`, () => endSession(sessionId)));
   }));
 }
 
@@ -376,6 +418,11 @@ async function exportData() {
 }
 
 async function removeAccount({ currentPassword }) {
+  // Before the question.
+  if (!me.isGuest && !currentPassword) {
+    pointOut($("delete-form"), [{ field: "currentPassword", description: "is required" }]);
+    return false;
+  }
   if (!confirm(`Delete the account ${me.login} for good? This cannot be undone.`)) return false;
   watching?.abort();
   await deleteAccount(me, currentPassword).finally(resume);
@@ -389,12 +436,25 @@ $("log-out-everywhere").onclick = () => attempt($("log-out-everywhere"), async (
   await logoutEverywhere().finally(resume);
 });
 $("confirm-present").onclick = () => attempt($("confirm-present"), async () => {
-  await callAboutEmail("/request-verification", {});
-  openConfirmation({});
-  say("A mail with a code is on its way.");
+  try {
+    await callAboutEmail("/request-verification", {});
+  } catch (error) {
+    if (error.reason !== "TOO_MANY_MAILS") throw error;
+    // An earlier mail may have the code.
+    openConfirmation({});
+    return say(explain(error), true);
+  }
+  openConfirmation({}, { sentTo: me.email });
 });
+$("confirm-new").onclick = () => openConfirmation({}, { isNew: true, sentTo: newAddress });
 $("confirm-again").onclick = () => attempt($("confirm-form"), async () => {
-  await callAboutEmail("/request-verification", credentials(Object.fromEntries(new FormData($("confirm-form")))));
+  if (isNewAddress) {
+    const currentPassword = await askForPassword();
+    if (!currentPassword) return;
+    await callAboutEmail("", { email: newAddress, currentPassword });
+  } else {
+    await callAboutEmail("/request-verification", credentials(Object.fromEntries(new FormData($("confirm-form")))));
+  }
   say("A mail with a code is on its way.");
 });
 $("revert").onclick = () => attempt($("reversal-form"), async () => {
@@ -410,7 +470,8 @@ $("revert").onclick = () => attempt($("reversal-form"), async () => {
   recover("reset-form");
   say("The change is undone: this is the address of your account again. A mail with a code is on its way. Choose a new password with it.");
 });
-for (const id of ["leave-account", "leave-confirmation", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
+for (const id of ["leave-account", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
+$("leave-confirmation").onclick = () => (me ? attempt($("leave-confirmation"), () => openAccount()) : goBack());
 
 // --- Guests ---
 
@@ -444,11 +505,12 @@ async function keepAccount(account) {
   if (!(await upgrade(account))) return confirmFirst(account);
   $("keep").open = false;
   $("lobby-title").focus();
-  say(`The account is yours. Your login is ${me.login} from now on.`);
+  say(`The account is yours. Your login is ${me.login} from now on. ${confirmLater()}`);
 }
 
 // --- A forgotten password ---
 
+const RESET_MAILED = "If there is such an account, a mail with a code is on its way.";
 // Whether the user chooses a first password.
 let isInvited = false;
 
@@ -473,12 +535,17 @@ async function requestCode({ identifier }) {
   await requestPasswordReset(identifier);
   $("request-form").reset();
   recover("reset-form", identifier);
-  say("If there is such an account, a mail with a code is on its way.");
+  say(RESET_MAILED);
 }
 
 $("forgot").onclick = () => recover("request-form", $("identifier").value);
 $("have-code").onclick = () => recover("reset-form", $("request-identifier").value);
-$("another-code").onclick = () => recover("request-form", $("reset-identifier").value);
+$("another-code").onclick = () => attempt($("reset-form"), async () => {
+  await requestPasswordReset($("reset-identifier").value);
+  $("reset-code").value = "";
+  $("reset-code").focus();
+  say(RESET_MAILED);
+});
 
 async function choosePassword(values) {
   await resetPassword(values);
@@ -492,8 +559,11 @@ async function choosePassword(values) {
 const LINKS = {
   "reset-password": ({ identifier, code }) => recover("reset-form", identifier, code),
   "accept-invitation": ({ identifier, code }) => recover("reset-form", identifier, code, true),
-  "verify-email": openConfirmation,
-  "confirm-email": (values) => openConfirmation({ ...values, isNew: true }),
+  "verify-email": (values) => {
+    if (me?.emailVerifyTime && me.email === values.identifier) return say("This address is already confirmed.");
+    openConfirmation(values);
+  },
+  "confirm-email": (values) => openConfirmation(values, { isNew: true }),
   "revert-email": ({ user_id: userId, code }) => {
     reversal = { userId, code };
     say("");
@@ -513,7 +583,7 @@ addEventListener("hashchange", () => takeLink()?.());
 
 // A new password must not be sent for another account.
 $("identifier").addEventListener("input", () => {
-  $("change-password").hidden = true;
+  wantNewPassword(false);
   $("new-password").value = "";
 });
 
@@ -617,7 +687,7 @@ function draw(next) {
   $("game-title").textContent = against(game);
   write("turn", text);
   entitle(isMyTurn(game));
-  write("last-move", isTheirs ? sentence(`${opponentOf(game)} played ${place(last.cell).toLowerCase()}`) : "");
+  write("last-move", isTheirs ? `${place(last.cell)} was played by ${opponentOf(game)}.` : "");
   for (const [cell, mark] of [...game.board].entries()) {
     Object.assign($("board").children[cell], {
       textContent: mark === "." ? "" : mark,
@@ -663,7 +733,9 @@ function why(each) {
 }
 
 function deadline() {
-  const uncounted = game.isRanked === false ? " A guest plays, so it does not count on the leaderboard." : "";
+  const opponentIsGuest = opponentOf(game).startsWith("guest-");
+  const guest = me.isGuest ? "You are a guest" : opponentIsGuest ? "Your opponent is a guest" : "A player was a guest at first";
+  const uncounted = game.isRanked === false ? ` ${guest}, so this game does not count on the leaderboard.` : "";
   if (isOver(game) || !game.expireTime) return [];
   if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") {
     return ["It stays open until ", time(game.expireTime), ".", uncounted];

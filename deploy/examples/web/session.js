@@ -19,6 +19,8 @@ const ACCOUNTS = "auth-service";
 // Milliseconds of silence after which a connection counts as dead. A stream sends a message at least every
 // 30 seconds, and the gateway ends any other call after 30 seconds.
 const SILENCE = 45_000;
+// The API does not say why a session has ended.
+const LOGGED_OUT = "You were logged out, perhaps from another device. Please log in again.";
 const audienceOf = (path) => (/^\/v1\/(games|open-games|finished-games|head-to-head|leaderboard)\b/.test(path) ? GAMES : ACCOUNTS);
 const accessTokens = new Map();
 // User of the access tokens. Another tab may log in as a different user, and all tabs share the cookie.
@@ -39,7 +41,8 @@ export class ApiError extends Error {
   }
 }
 
-// Calls the listener with the user after a login, and with null and a message after the session has ended.
+// Calls the listener with the user after a login. After the session has ended, calls it with null and a message, or with the
+// error because of which there is no session.
 export const onChange = (listener) => listeners.add(listener);
 
 // Sets how the user is asked for the password, when a call needs a more recent login. The function returns a promise of the
@@ -149,6 +152,7 @@ export async function restore() {
     tell((await call("GET", "/v1/me")).user);
   } catch (error) {
     if (isOver(error)) return end("");
+    if (isForbidden(error)) return end("", error);
     end("The server cannot be reached. Trying again …");
     setTimeout(restore, 3000);
   }
@@ -167,6 +171,8 @@ export async function logout() {
 // because a clock is wrong.
 const isOver = (error) =>
   error instanceof ApiError && [400, 401].includes(error.httpStatus) && error.reason !== "TOKEN_NOT_YET_VALID";
+// Returns whether this page may not make the call, for example because of its origin. A retry would not help.
+const isForbidden = ({ httpStatus }) => httpStatus === 403;
 export const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 // Calls the API as the logged-in user.
@@ -245,7 +251,7 @@ async function send(method, path, body, signal) {
       await renew(audience, used);
     } else {
       // For any other reason it has ended. A late response must not end the session of a user who has logged in since.
-      if (accessTokens.get(audience) === used) end("You were logged out.");
+      if (accessTokens.get(audience) === used) end(LOGGED_OUT);
       throw error;
     }
     if (userId !== user) throw error;
@@ -288,11 +294,11 @@ function renew(audience, used) {
       } catch (error) {
         if (isOver(error)) {
           localStorage.removeItem("rotation");
-          end("You were logged out.");
+          end(LOGGED_OUT);
           throw error;
         }
         // The server is busy or out of reach, or the response was lost. Repeat the request with the same id.
-        if (tries === 3) throw error;
+        if (tries === 3 || isForbidden(error)) throw error;
         await wait(1000 * tries);
       }
     }
@@ -371,14 +377,14 @@ function begin({ user, tokens, deviceToken }, identifier = user.login) {
   tell(user);
 }
 
-function end(reason) {
+function end(reason, error) {
   accessTokens.clear();
   userId = null;
-  tell(null, reason);
+  tell(null, reason, error);
 }
 
-function tell(user, reason = "") {
-  for (const listener of listeners) listener(user, reason);
+function tell(user, reason = "", error = null) {
+  for (const listener of listeners) listener(user, reason, error);
 }
 
 // Another tab has logged out or in.
