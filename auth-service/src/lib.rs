@@ -112,7 +112,6 @@ impl AuthService<'_> {
         let prepare = || async move {
             let keys = prepare(parts, service_accounts, migrate).await?;
             let (db, _, settings, clock) = parts;
-            domain::note_newest_time(db, clock).await.map_err(start_error)?;
             domain::bootstrap(db, settings, hashing_pool, clock).await?;
             costs.refresh().await.map_err(start_error)?;
             let requirement = EmailRequirement::establish(db, clock, settings.mail.require_verified_email).await?;

@@ -21,7 +21,7 @@ mod tokens;
 mod users;
 
 pub(crate) use self::{
-    audit::log::{AuditLog, note_newest_time},
+    audit::log::AuditLog,
     emails::{caller::AddressOwner, rule::EmailRequirement},
     error::Error,
     feed::{

@@ -7,7 +7,7 @@ use base::{
     sql_types,
 };
 use db::{prelude::*, prepared};
-use diesel::{dsl::max, sql_types::BigInt};
+use diesel::sql_types::BigInt;
 
 use super::{columns::CorruptRow, schema::audit_events};
 use crate::{
@@ -99,14 +99,6 @@ pub(crate) async fn audit_insert(conn: &mut Conn, entry: AuditEntry) -> db::Resu
         .execute(c)
         .await)
     .map(|_| ())
-}
-
-/// Returns the time of the newest entry, if there is one.
-pub(crate) async fn audit_newest_time(conn: &mut Conn) -> db::Result<Option<Timestamp>> {
-    query!(conn, |c| audit_events::table
-        .select(max(audit_events::event_time))
-        .first(c)
-        .await)
 }
 
 /// Lists a page of entries, newest first.

@@ -37,7 +37,7 @@ pub(crate) use self::{
         account_code, account_code_count_tries, account_code_delete, account_code_delete_expired, account_code_replace,
         account_codes_delete, account_codes_expired,
     },
-    audit::{audit_delete_before, audit_insert, audit_list, audit_newest_time},
+    audit::{audit_delete_before, audit_insert, audit_list},
     catalog::{Entry, resource_set_owner, resources_count_of, role_code_names},
     email::{
         NewEmail, email_reminder, email_reminder_delete, email_reminder_set, email_requirement, email_requirement_set,

@@ -167,20 +167,6 @@ impl Clock {
         self.monitor.steps()
     }
 
-    /// Returns by how much the wall clock was set back since it showed this time, as far as this
-    /// process can tell. A moment that is compared with the present time is at least that much
-    /// older than it looks.
-    pub fn set_back_since(&self, time: Timestamp) -> Duration {
-        self.steps();
-        self.monitor.set_back_since(time)
-    }
-
-    /// Notes that a clock has shown this time before the process started. If it is in the future,
-    /// the clock was set back meanwhile.
-    pub fn note_earlier(&self, time: Timestamp) {
-        self.monitor.note_earlier(time, self.now());
-    }
-
     /// Returns the time of a simulated database server. Only tests set one.
     pub fn steered_server_time(&self) -> Option<Timestamp> {
         match &self.source {

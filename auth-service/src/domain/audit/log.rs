@@ -31,15 +31,6 @@ pub(crate) struct AuditLog {
     pub(crate) retention: Option<Duration>,
 }
 
-/// Tells the clock of the newest entry, so that a clock that was set back while the service was
-/// down does not make logins from before look recent.
-pub(crate) async fn note_newest_time(db: &Db, clock: &Clock) -> Result<(), Error> {
-    if let Some(newest) = store::audit_newest_time(&mut db.read().await?).await? {
-        clock.note_earlier(newest);
-    }
-    Ok(())
-}
-
 impl AuditLog {
     /// Returns a page of entries, the logins of the users in them, and the token of the next page.
     pub(crate) async fn list(

@@ -189,19 +189,8 @@ impl Sessions {
             session_id: session.id,
             counter: session.counter + 1,
         };
-        self.pair(tx, user, (claim, &self.login_of(session)), expire_time, now)
+        self.pair(tx, user, (claim, &session.authentication), expire_time, now)
             .await
-    }
-
-    /// Returns the login of a session, for a token that is issued now. If the clock was set back
-    /// since, the time of the login is earlier by as much: no new token makes it look more recent
-    /// than it is.
-    pub(super) fn login_of(&self, session: &Session) -> Authentication {
-        let login = &session.authentication;
-        Authentication {
-            time: login.time.minus(self.clock.set_back_since(login.time)),
-            ..login.clone()
-        }
     }
 
     /// Updates the metric of sessions that have not ended.

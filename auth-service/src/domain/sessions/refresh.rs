@@ -124,7 +124,7 @@ impl Sessions {
                     if !store::session_use_token(tx, session.id, session.counter, &rotation).await? {
                         return Err(Error::RotationOverlap);
                     }
-                    self.pair(tx, &user, (successor, &self.login_of(&session)), expire_time, now)
+                    self.pair(tx, &user, (successor, &session.authentication), expire_time, now)
                         .await?
                 }
                 Rotation::Repeat => {
@@ -138,9 +138,8 @@ impl Sessions {
                         .concerning(user.id)
                         .record(tx, context, now)
                         .await?;
-                    let login = self.login_of(&session);
-                    self.pair(tx, &user, (current, &login), session.expire_time, now)
-                        .await?
+                    let current = (current, &session.authentication);
+                    self.pair(tx, &user, current, session.expire_time, now).await?
                 }
                 refused => return self.refuse(tx, context, (&user, &session), refused, now).await,
             };
@@ -179,8 +178,7 @@ impl Sessions {
             counter: session.counter + 1,
             ..claim
         };
-        let login = self.login_of(&session);
-        let bearer = Bearer::Session(session.id, &login);
+        let bearer = Bearer::Session(session.id, &session.authentication);
         let access = self.issuer.issue(&user, &holdings, bearer)?;
         Ok(Some(self.pair_with(access, successor, expire_time, now)))
     }
@@ -219,8 +217,7 @@ impl Sessions {
                         return Err(Error::SessionEnded);
                     }
                     let holdings = store::token_holdings(tx, user.id).await?;
-                    let login = self.login_of(&session);
-                    let bearer = Bearer::Session(session.id, &login);
+                    let bearer = Bearer::Session(session.id, &session.authentication);
                     Ok(Outcome::Done(self.issuer.issue(&user, &holdings, bearer)?))
                 }
                 refused => self.refuse(tx, context, (&user, &session), refused, now).await,
@@ -255,8 +252,7 @@ impl Sessions {
                 return Ok(None);
             }
         }
-        let login = self.login_of(&session);
-        let bearer = Bearer::Session(session.id, &login);
+        let bearer = Bearer::Session(session.id, &session.authentication);
         let access = self.issuer.issue(&user, &holdings, bearer)?;
         Ok(Some(access))
     }

@@ -6,7 +6,7 @@ use access::policy::{Policies, Policy};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use proto::auth::v1::{
     DeleteMeRequest, FILE_DESCRIPTOR_SET, IntrospectTokenRequest, ListMySessionsRequest, LogoutRequest,
-    ReauthenticateRequest, RefreshAccessTokenRequest, reauthenticate_request::Proof,
+    ReauthenticateRequest, reauthenticate_request::Proof,
 };
 use serde_json::{Value, json};
 use testing::{
@@ -177,35 +177,6 @@ async fn a_call_with_a_token_from_a_new_proof_is_admitted(database: TestDatabase
     server.clock.advance(SOME_TIME);
     let late = deactivate(&server, &fresh, &ann).await;
     assert_eq!(refusal(late), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
-}
-
-/// A clock that is set back makes no login recent again by a new token. A restart is no way out.
-#[on_both_backends]
-async fn a_refreshed_token_is_no_fresher_than_its_login_whatever_the_clock(database: TestDatabase) {
-    let server = Server::start(database).await;
-    let tokens = server.register("ann").await.tokens.expect("tokens");
-    server.clock.advance(Duration::from_hours(2));
-    server.register("bob").await;
-    server.clock.set(START.plus(Duration::from_mins(5)));
-    let mut refreshed = vec![refresh(&server, &tokens.refresh_token).await.expect("refreshed")];
-    let rotated = server.rotate(&tokens.refresh_token, "").await.expect("rotated");
-    refreshed.push(rotated.access_token);
-    let (_restarted, mut auth) = server.replica().await;
-    let request = RefreshAccessTokenRequest {
-        refresh_token: rotated.refresh_token,
-        ..RefreshAccessTokenRequest::default()
-    };
-    let again = auth.refresh_access_token(request).await.expect("refreshed");
-    refreshed.push(again.into_inner().access_token);
-    // The login was two hours ago, and looks so by the clock as it is now.
-    let login_time = START.minus(Duration::from_mins(115)).as_seconds();
-    for token in refreshed {
-        assert_eq!(login_of(&token)[0], json!(login_time));
-        let refused = delete_with_password(&server, &token).await;
-        assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
-    }
-    let fresh = server.login("ann").await.access_token;
-    delete_with_password(&server, &fresh).await.expect("deleted");
 }
 
 #[on_both_backends]
