@@ -140,7 +140,8 @@ pub(crate) async fn user_lock(conn: &mut Conn, id: UserId) -> db::Result<Option<
 /// Records a login of the user, and locks the row against transactions that [lock](user_lock) it.
 /// Returns `None` if the user is not active, or if the password has changed since it was verified.
 pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Timestamp) -> db::Result<Option<User>> {
-    // A new password raises the version, but a new hash of the same password does not.
+    // A new password raises the version. A new hash of the same password does not, nor does the
+    // removal of an imported hash that nobody seemed to use.
     let is_same_hash = users::password_hash.eq(verified.password_hash.expose_secret());
     let is_same_version = users::token_version.eq(verified.token_version);
     let unchanged = users::table
@@ -156,12 +157,18 @@ pub(crate) async fn user_record_login(conn: &mut Conn, verified: &User, now: Tim
         .optional())
 }
 
-/// Stores a new hash of the same password, with the current scheme and parameters. Tokens are not
-/// affected.
-pub(crate) async fn user_password_rehash(conn: &mut Conn, id: UserId, hash: &SecretString) -> db::Result<()> {
-    let update = diesel::update(users::table.find(id)).set(users::password_hash.eq(hash.expose_secret()));
-    query!(conn, |c| update.cached().execute(c).await)?;
-    super::imported_password_delete(conn, id).await
+/// Stores a new hash of the same password, with the current scheme and parameters, unless the
+/// verified hash is no longer there. It may have been removed, and the password with it. Tokens are
+/// not affected.
+pub(crate) async fn user_password_rehash(conn: &mut Conn, verified: &User, hash: &SecretString) -> db::Result<()> {
+    let unchanged = users::table
+        .find(verified.id)
+        .filter(users::password_hash.eq(verified.password_hash.expose_secret()));
+    let update = diesel::update(unchanged).set(users::password_hash.eq(hash.expose_secret()));
+    if query!(conn, |c| update.cached().execute(c).await)? == 0 {
+        return Ok(());
+    }
+    super::imported_password_delete(conn, verified.id).await
 }
 
 /// Sets the token version.

@@ -102,7 +102,8 @@ pub(crate) async fn imported_password_counts(conn: &mut Conn) -> db::Result<Vec<
         .await)
 }
 
-/// Counts those whose users were imported before `since` and have not logged in from then on.
+/// Counts those whose users were imported before `since` and have not logged in from then on. Users
+/// without an import time do not count: they may have been imported lately.
 pub(crate) async fn imported_password_counts_unused(
     conn: &mut Conn,
     since: Timestamp,
@@ -110,7 +111,7 @@ pub(crate) async fn imported_password_counts_unused(
     query!(conn, |c| imported_passwords::table
         .inner_join(users::table)
         .filter(users::password_hash.not_like(OWN_HASH))
-        .filter(users::import_time.is_null().or(users::import_time.lt(since)))
+        .filter(users::import_time.lt(since))
         .filter(users::last_login_time.is_null().or(users::last_login_time.lt(since)))
         .group_by(imported_passwords::scheme)
         .select((imported_passwords::scheme, count_star()))
@@ -131,7 +132,7 @@ pub(crate) async fn imported_passwords_unused(
         .inner_join(users::table)
         .filter(imported_passwords::user_id.gt(after))
         .filter(users::password_hash.not_like(OWN_HASH))
-        .filter(users::import_time.is_null().or(users::import_time.lt(since)))
+        .filter(users::import_time.lt(since))
         .filter(users::last_login_time.is_null().or(users::last_login_time.lt(since)))
         .order(imported_passwords::user_id)
         .select(imported_passwords::user_id)

@@ -55,7 +55,8 @@ pub(crate) struct RemovedBatch {
 
 impl ImportedPasswords {
     /// Counts the imported hashes of each scheme. Those are unused whose users were imported before
-    /// `since` and have not logged in from then on.
+    /// `since` and have not logged in from then on. If it is not known when a user was imported, the
+    /// hash counts as used.
     pub(crate) async fn counts(&self, since: Timestamp) -> Result<Vec<SchemeCount>, Error> {
         let mut conn = self.db.read().await?;
         let unused = store::imported_password_counts_unused(&mut conn, since).await?;
@@ -80,9 +81,15 @@ impl ImportedPasswords {
         let Some(last) = ids.last().copied() else {
             return Ok(None);
         };
-        let removed: Result<u64, Error> = write_tx!(self.db, |tx| {
+        let removed = self.remove(&ids, since).await?;
+        Ok(Some(RemovedBatch { last, removed }))
+    }
+
+    /// Removes the hashes of these users, if they are still unused. Returns how many were removed.
+    async fn remove(&self, ids: &[UserId], since: Timestamp) -> Result<u64, Error> {
+        write_tx!(self.db, |tx| {
             let mut removed = 0;
-            for id in &ids {
+            for id in ids {
                 // The user may have logged in or got another password meanwhile.
                 let user = store::user_lock(tx, *id).await?;
                 let Some(user) = user.filter(|user| is_unused(user, since)) else {
@@ -96,15 +103,127 @@ impl ImportedPasswords {
                 removed += 1;
             }
             Ok(removed)
-        });
-        Ok(Some(RemovedBatch {
-            last,
-            removed: removed?,
-        }))
+        })
     }
 }
 
 fn is_unused(user: &User, since: Timestamp) -> bool {
-    let is_before = |time: Option<Timestamp>| time.is_none_or(|time| time < since);
-    is_imported(user.password_hash.expose_secret()) && is_before(user.import_time) && is_before(user.last_login_time)
+    is_imported(user.password_hash.expose_secret())
+        && user.import_time.is_some_and(|time| time < since)
+        && user.last_login_time.is_none_or(|time| time < since)
+}
+
+#[cfg(test)]
+mod tests {
+    use db::Db;
+    use secrecy::SecretString;
+    use testing::{TestDatabase, on_both_backends};
+
+    use super::*;
+    use crate::domain::passwords::hashing::HashingSettings;
+
+    /// Bcrypt.
+    const IMPORTED: &str = "$2y$10$JqUlAvNH0e8JiPCFpFAm4uJ98IZl6JhgZiEkvQBpEoztuyjWns5qm";
+    const IMPORT: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
+    const SINCE: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
+
+    fn imported_passwords(database: &TestDatabase) -> ImportedPasswords {
+        ImportedPasswords {
+            db: database.db().clone(),
+            clock: Clock::system(),
+            hashing: HashingPool::new(HashingSettings::default()).expect("good settings"),
+        }
+    }
+
+    /// Inserts a user with an imported hash.
+    async fn insert(db: &Db, login: &str, import_time: Option<Timestamp>) -> User {
+        let user = store::ImportedUserRow {
+            id: UserId::generate(),
+            login: login.to_owned(),
+            login_folded: login.to_owned(),
+            email: format!("{login}@example.test"),
+            email_folded: format!("{login}@example.test"),
+            password_hash: IMPORTED.to_owned(),
+            first_name: String::new(),
+            last_name: String::new(),
+            middle_name: String::new(),
+            is_active: true,
+            token_version: 1,
+            create_time: IMPORT,
+            update_time: IMPORT,
+            search_folded: login.to_owned(),
+            key_time: Some(IMPORT),
+            locale: String::new(),
+            email_verify_time: None,
+            import_time,
+        };
+        let (user_id, scheme) = (user.id, "bcrypt:10".to_owned());
+        let inserted: db::Result<()> = write_tx!(db, |tx| {
+            store::imported_users_insert(tx, std::slice::from_ref(&user)).await?;
+            let scheme = scheme.clone();
+            store::imported_passwords_insert(tx, &[store::ImportedPasswordRow { user_id, scheme }]).await
+        });
+        inserted.expect("inserted");
+        read(db, user_id).await
+    }
+
+    async fn read(db: &Db, id: UserId) -> User {
+        let mut conn = db.read().await.expect("a connection");
+        store::user_by_id(&mut conn, id).await.expect("read").expect("a user")
+    }
+
+    /// Records a login of a user whose password was verified, and stores the new hash if there is
+    /// one. Returns the hash that is stored afterwards.
+    async fn log_in(db: &Db, verified: &User, rehash: Option<&SecretString>) -> String {
+        let recorded: db::Result<bool> = write_tx!(db, |tx| {
+            let recorded = store::user_record_login(tx, verified, SINCE).await?;
+            if let Some(hash) = rehash {
+                store::user_password_rehash(tx, verified, hash).await?;
+            }
+            Ok(recorded.is_some())
+        });
+        assert!(recorded.expect("recorded"));
+        let user = read(db, verified.id).await;
+        user.password_hash.expose_secret().to_owned()
+    }
+
+    /// Users may do so after they were listed and before their rows are locked.
+    #[on_both_backends]
+    async fn the_hash_of_a_user_who_logs_in_meanwhile_is_kept(database: TestDatabase) {
+        let db = database.db();
+        let passwords = imported_passwords(&database);
+        let own = passwords.hashing.unusable().expect("a hash");
+        let [used, replaced, unused] =
+            [insert(db, "used", Some(IMPORT)).await, insert(db, "replaced", Some(IMPORT)).await, insert(db, "unused", Some(IMPORT)).await];
+        let unknown = insert(db, "unknown", None).await;
+        let counts = passwords.counts(SINCE).await.expect("counted");
+        assert_eq!(counts.iter().map(|count| (count.all, count.unused)).collect::<Vec<_>>(), [(4, 3)]);
+        assert_eq!(log_in(db, &used, None).await, IMPORTED);
+        assert_eq!(log_in(db, &replaced, Some(&own)).await, own.expose_secret());
+        let ids = [used.id, replaced.id, unused.id, unknown.id];
+        assert_eq!(passwords.remove(&ids, SINCE).await.expect("removed"), 1);
+        for (id, expected) in [(used.id, IMPORTED), (unknown.id, IMPORTED), (replaced.id, own.expose_secret())] {
+            assert_eq!(read(db, id).await.password_hash.expose_secret(), expected);
+        }
+        assert!(!is_imported(read(db, unused.id).await.password_hash.expose_secret()));
+    }
+
+    #[on_both_backends]
+    async fn a_login_that_was_verified_before_does_not_bring_a_removed_password_back(database: TestDatabase) {
+        let db = database.db();
+        let passwords = imported_passwords(&database);
+        let [same, first, second] = [(); 3].map(|()| passwords.hashing.unusable().expect("a hash"));
+        let verified = insert(db, "ann", Some(IMPORT)).await;
+        let batch = passwords.remove_unused(SINCE, None).await.expect("removed");
+        assert_eq!(batch.expect("a batch").removed, 1);
+        let stored = log_in(db, &verified, Some(&same)).await;
+        assert!(!is_imported(&stored) && stored != same.expose_secret(), "{stored}");
+        // The first of two logins at once replaces the hash.
+        let verified = insert(db, "bob", Some(IMPORT)).await;
+        assert_eq!(log_in(db, &verified, Some(&first)).await, first.expose_secret());
+        assert_eq!(log_in(db, &verified, Some(&second)).await, first.expose_secret());
+        let mut conn = db.read().await.expect("a connection");
+        let counts = store::imported_password_counts(&mut conn).await.expect("counted");
+        assert!(counts.is_empty(), "{counts:?}");
+    }
 }

@@ -183,7 +183,7 @@ impl Accounts {
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
             }
             if let Some(hash) = &rehash {
-                store::user_password_rehash(tx, user.id, hash).await?;
+                store::user_password_rehash(tx, found, hash).await?;
             }
             let by = (AuthMethods::PASSWORD, now);
             let begun = sessions.begin(tx, context, &user, device, by).await?;
