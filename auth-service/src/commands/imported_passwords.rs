@@ -11,19 +11,22 @@ use base::{
 use db::DatabaseArgs;
 use tokio::time::Instant;
 
-use super::pause_after;
+use super::{bad, pause_after};
 use crate::domain::{HashingPool, HashingSettings, ImportedPasswords};
+
+/// Time without a login after which a hash is shown as unused, unless the operator names a date.
+const LONG_UNUSED: Duration = Duration::from_hours(180 * 24);
 
 /// The command `imported-passwords`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportedPasswordsCommand {
-    /// Number of days without a login after which an imported hash counts as unused [0 to 3650].
-    #[arg(long, value_name = "DAYS", default_value_t = 180)]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=3650))]
-    unused_days: u32,
-    /// Remove the unused hashes. Their users choose another password by mail, or get one from an
-    /// administrator.
-    #[arg(long)]
+    /// Date such as 2026-06-01, or time in RFC 3339. Hashes that have not been used since then count
+    /// as unused. Without it, those are shown that have not been used for 180 days.
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    unused_since: Option<Timestamp>,
+    /// Remove the unused hashes. Requires --unused-since. Their users choose another password by
+    /// mail, or get one from an administrator.
+    #[arg(long, requires = "unused_since")]
     remove: bool,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -36,11 +39,14 @@ impl ImportedPasswordsCommand {
     /// services use the same database.
     pub async fn run(self) -> Result<(), StartError> {
         let clock = Clock::system();
+        // Nothing brings a removed hash back, so a clock that may be wrong chooses none.
+        let since = self.unused_since.unwrap_or_else(|| clock.now().minus(LONG_UNUSED));
+        if since > clock.now() {
+            return Err(bad("--unused-since", &"must not be in the future"));
+        }
         let db = super::open_beside(&self.database, self.secret_files).await?;
         let hashing = HashingPool::new(HashingSettings::default()).map_err(StartError::failed)?;
-        let days = Duration::from_hours(24 * u64::from(self.unused_days));
-        let since = clock.now().minus(days);
-        // Shown in whole seconds. A clock that is wrong is noticed by it.
+        // Shown in whole seconds.
         let shown = prost_types::Timestamp {
             seconds: since.as_seconds(),
             nanos: 0,
@@ -71,7 +77,8 @@ async fn remove(passwords: &ImportedPasswords, since: Timestamp) -> Result<(), S
         let start = Instant::now();
         let batch = passwords.remove_unused(since, last).await.map_err(|error| {
             StartError::Failed(format!(
-                "removed {removed} hashes and stopped: {error}; run the command again to go on"
+                "{} and stopped: {error}; run the command again to go on",
+                told(removed)
             ))
         })?;
         let Some(batch) = batch else { break };
@@ -79,8 +86,23 @@ async fn remove(passwords: &ImportedPasswords, since: Timestamp) -> Result<(), S
         last = Some(batch.last);
         pause_after(start.elapsed()).await;
     }
-    print(&format!("removed {removed}"));
+    print(&told(removed));
     Ok(())
+}
+
+fn told(removed: u64) -> String {
+    match removed {
+        1 => "removed 1 hash".to_owned(),
+        removed => format!("removed {removed} hashes"),
+    }
+}
+
+/// Reads a date or a time in RFC 3339.
+fn date(text: &str) -> Result<Timestamp, &'static str> {
+    let time: prost_types::Timestamp = text
+        .parse()
+        .map_err(|_| "it must be a date such as 2026-06-01, or a time such as 2026-06-01T00:00:00Z")?;
+    Ok(time.into())
 }
 
 #[expect(clippy::print_stdout, reason = "the output of the command")]
