@@ -88,7 +88,8 @@ pub(crate) async fn user_set_keys(conn: &mut Conn, read: &StoredKeys, new: &Stor
 }
 
 /// Clears what an older version of this program leaves behind when it writes the row, because it
-/// does not know the columns: it may have changed the address, or deleted the user.
+/// does not know the columns: it may have changed the address, or deleted the user. The time of the
+/// import goes only with the user: a new address does not change it.
 pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKeys) -> db::Result<()> {
     let update = diesel::update(users::table.find(user.id)).set(users::email_verify_time.eq(None::<Timestamp>));
     query!(conn, |c| update.cached().execute(c).await)?;
@@ -98,6 +99,7 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
             users::invite_time.eq(None::<Timestamp>),
             users::min_password_expire_time.eq(None::<Timestamp>),
             users::is_guest.eq(false),
+            users::import_time.eq(None::<Timestamp>),
         ));
         query!(conn, |c| update.cached().execute(c).await)?;
         super::user::user_belongings_delete(conn, user.id).await?;
