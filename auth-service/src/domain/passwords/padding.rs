@@ -1,11 +1,12 @@
 //! Padding of refused passwords, so that a refusal takes the same time for every name.
 //!
-//! Hashes that were imported from another system take more or less time than ours, and so do ours
-//! from before their parameters were changed. A caller who measures a refusal could tell by it that
-//! a user with such a hash exists. So a thread goes on working after a wrong password until it has
-//! used as much processor time as one of our hashes takes, or the slowest imported hash if there
-//! are any. Processor time is compared, not the time of a clock, so that padded and genuine work
-//! are delayed alike when the processors are busy.
+//! Hashes that were imported from another system take more or less time than ours, and ours from
+//! before their settings were raised take less. A caller who measures a refusal could tell by it
+//! that a user with such a hash exists. So a thread goes on working after a wrong password until it
+//! has used at least as much processor time as one of our hashes takes, and as the slowest imported
+//! hash if there are any. A hash of ours that costs more, because the settings were lowered since,
+//! is not hidden. Processor time is compared, not the time of a clock, so that padded and genuine
+//! work are delayed alike when the processors are busy.
 
 use std::{
     collections::{HashMap, HashSet},

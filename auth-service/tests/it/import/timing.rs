@@ -76,7 +76,7 @@ async fn a_refusal_takes_as_long_as_the_slowest_imported_hash(database: TestData
         let time = refused(&server, identifier, password).await;
         assert!(time > least, "{identifier}: {time:?} instead of {slow:?}");
     }
-    // Once no imported hash is left, nothing is padded any more.
+    // Once no imported hash is left, a refusal takes no longer than one of our hashes.
     for identifier in ["slow", "quick"] {
         login(&server, identifier, IMPORTED).await.expect("logged in");
     }

@@ -15,8 +15,9 @@ use crate::domain::{
 };
 
 impl HashingPool {
-    /// Makes refusals take as long as the slowest of our hashes and of imported hashes of these
-    /// costs. Without any, they take as long as ours, whatever the hash of the user costs.
+    /// Makes refusals take at least as long as one of our hashes with the present settings, and as
+    /// the slowest imported hash of these costs. A hash of ours from before the settings were
+    /// lowered takes longer than that.
     pub(in crate::domain) async fn expect(&self, imported: &[Cost]) -> Result<(), Error> {
         let mut costs = most_expensive(imported);
         for cost in &costs {
