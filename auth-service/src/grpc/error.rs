@@ -15,7 +15,7 @@ use crate::domain::Error;
 /// Time after which a caller should try again to follow the access feed.
 const FEED_RETRY: Duration = Duration::from_secs(5);
 
-/// Average delay after which a caller should try again to set a password. An operator has to mend
+/// Average delay after which a caller should try again to set a password. An operator has to repair
 /// the file.
 const BREACHED_PASSWORDS_RETRY: Duration = Duration::from_secs(30);
 

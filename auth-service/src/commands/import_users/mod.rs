@@ -216,7 +216,7 @@ impl Import {
             return Ok(checked);
         }
         Err(StartError::failed(
-            "the file was changed while it was checked; nothing was imported from it; run the command again",
+            "the file was changed while it was checked; nothing more was imported; run the command again",
         ))
     }
 
@@ -350,8 +350,8 @@ fn overtaken() -> StartError {
 
 fn changed(before: &ImportProgress) -> StartError {
     StartError::Failed(format!(
-        "stopped after line {}, because the file was changed since it was checked; run the command again with the file \
-        as it was to go on there",
+        "stopped after line {}, because the file was changed since it was checked; restore the file and run the command \
+        again to continue from there",
         before.done_lines
     ))
 }
