@@ -690,7 +690,7 @@ def test_a_code_can_be_entered_even_if_no_further_mail_may_be_sent(person, gatew
     page = person()
     email = f"{register(page)}@example.com"
     # The page says where the address is confirmed.
-    expect(page.locator("#message")).to_have_text(f"To confirm {email}, open “Account” and enter the code from the mail.")
+    expect(page.locator("#message")).to_have_text(f"If you got a mail with a code, enter it under “Account” to confirm {email}.")
     open_account(page)
     many = refusal("TOO_MANY_MAILS", code=8, retry="3600s")
     page.route("**/v1/me/email/request-verification", lambda route: route.fulfill(status=429, json=many))
@@ -699,6 +699,38 @@ def test_a_code_can_be_entered_even_if_no_further_mail_may_be_sent(person, gatew
     expect(page.locator("#message")).to_have_text("Too many mails were sent. Enter the code from the latest one, or try again in 60 minutes.")
     confirm(page, code_in(gateway.mail_to(email, containing="#verify-email?")))
     expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    # The form for a new address has no field for a code.
+    page.route("**/v1/me/email", lambda route: route.fulfill(status=429, json=many))
+    page.locator("#new-email").fill(f"other-{email}")
+    page.locator("#email-password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the address").click()
+    expect(page.locator("#message")).to_have_text("Too many mails were sent. Try again in 60 minutes.")
+
+
+def test_a_new_address_that_another_tab_has_confirmed_is_no_longer_awaited(person, gateway):
+    page = person()
+    email = f"{register(page)}@example.org"
+    open_account(page)
+    change_address(page, email)
+    other = page.context.new_page()
+    person.watch(other)
+    other.goto(gateway.origin + link_in(gateway.mail_to(email), gateway))
+    other.get_by_role("button", name="Confirm the address").click()
+    expect(other.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    page.get_by_role("button", name="Back to your account").click()
+    expect(page.locator("#account-email")).to_have_text(f"{email}, confirmed")
+    expect(page.locator("#awaited")).to_be_hidden()
+
+
+def test_the_confirmation_can_be_left_while_the_account_cannot_be_read(person):
+    page = person()
+    email = f"{register(page)}@example.org"
+    open_account(page)
+    change_address(page, email)
+    page.route("**/v1/me/sessions*", lambda route: route.abort())
+    page.get_by_role("button", name="Back to your account").click()
+    expect(page.locator("#lobby-title")).to_be_focused()
+    expect(page.locator("#message")).to_have_text("The server cannot be reached.")
 
 
 def test_the_link_for_a_confirmed_address_says_that_it_is_confirmed(person, gateway):
@@ -1411,11 +1443,11 @@ def test_a_guest_plays_comes_back_and_keeps_the_account(person, gateway):
     form.get_by_role("button").click()
     expect(page.locator("#login-name")).to_have_text(login)
     expect(page.locator("#keep")).to_be_hidden()
-    expect(page.locator("#message")).to_contain_text(f"Your login is {login} from now on. To confirm {login}@example.com, open “Account”")
+    expect(page.locator("#message")).to_contain_text(f"Your login is {login} from now on. If you got a mail with a code, enter it under “Account” to confirm {login}@example.com.")
     expect(page.locator("#my-games li")).to_have_count(1)
     # The game began before.
     page.get_by_role("button", name="Continue").click()
-    expect(page.locator("#deadline")).to_contain_text("A player was a guest at first, so this game does not count on the leaderboard.")
+    expect(page.locator("#deadline")).to_contain_text("One of the players was a guest when the game began, so this game does not count on the leaderboard.")
     page.get_by_role("button", name="Back to the games").click()
     # The session goes on after the cookie was replaced, and the credential is gone.
     page.reload()

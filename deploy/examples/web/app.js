@@ -78,9 +78,13 @@ function sayWhetherOffline(isOffline) {
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
 
-function explain(error) {
+// Puts an error into words, for a form with a field for the code from a mail or for another place.
+function explain(error, takesCode = false) {
   if (error.reason === "TOO_MANY_MAILS") {
-    return `Too many mails were sent. Enter the code from the latest one, or try again in ${duration(error.retrySeconds)}.`;
+    const pause = duration(error.retrySeconds);
+    return takesCode
+      ? `Too many mails were sent. Enter the code from the latest one, or try again in ${pause}.`
+      : `Too many mails were sent. Try again in ${pause}.`;
   }
   if (error.reason === "TOO_MANY_ATTEMPTS") return `Too many attempts. Try again in ${duration(error.retrySeconds)}.`;
   return WORDS[error.reason] ?? sentence(error.message);
@@ -114,7 +118,7 @@ async function attempt(owner, action) {
       pointOut(owner, [{ field, text: explain(error) }]);
     } else if (me || owner instanceof HTMLFormElement || owner === $("entry")) {
       // Otherwise the error ended the session, which is already shown.
-      say(explain(error), true);
+      say(explain(error, owner === $("confirm-form")), true);
     }
   } finally {
     underWay.delete(owner);
@@ -245,7 +249,7 @@ async function signUp(account) {
   say(confirmLater());
 }
 
-const confirmLater = () => `To confirm ${me.email}, open “Account” and enter the code from the mail.`;
+const confirmLater = () => `If you got a mail with a code, enter it under “Account” to confirm ${me.email}.`;
 
 // Asks a new user, who must confirm the address before the first login, for the code from the mail.
 function confirmFirst({ login: identifier, email, password }) {
@@ -353,6 +357,8 @@ async function openAccount(user) {
   // Meanwhile the user may have logged out in another tab.
   if (me?.userId !== userId) return;
   me = known;
+  // Another tab may have confirmed it.
+  if (newAddress === me.email) newAddress = "";
   // A guest has no address and no password that could be changed.
   for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
@@ -442,7 +448,7 @@ $("confirm-present").onclick = () => attempt($("confirm-present"), async () => {
     if (error.reason !== "TOO_MANY_MAILS") throw error;
     // An earlier mail may have the code.
     openConfirmation({});
-    return say(explain(error), true);
+    return say(explain(error, true), true);
   }
   openConfirmation({}, { sentTo: me.email });
 });
@@ -471,7 +477,17 @@ $("revert").onclick = () => attempt($("reversal-form"), async () => {
   say("The change is undone: this is the address of your account again. A mail with a code is on its way. Choose a new password with it.");
 });
 for (const id of ["leave-account", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
-$("leave-confirmation").onclick = () => (me ? attempt($("leave-confirmation"), () => openAccount()) : goBack());
+$("leave-confirmation").onclick = () => (me ? attempt($("leave-confirmation"), goBackToAccount) : goBack());
+
+async function goBackToAccount() {
+  try {
+    await openAccount();
+  } catch (error) {
+    // The games can be shown while the account cannot be read.
+    if (me) leave();
+    throw error;
+  }
+}
 
 // --- Guests ---
 
@@ -734,7 +750,7 @@ function why(each) {
 
 function deadline() {
   const opponentIsGuest = opponentOf(game).startsWith("guest-");
-  const guest = me.isGuest ? "You are a guest" : opponentIsGuest ? "Your opponent is a guest" : "A player was a guest at first";
+  const guest = me.isGuest ? "You are a guest" : opponentIsGuest ? "Your opponent is a guest" : "One of the players was a guest when the game began";
   const uncounted = game.isRanked === false ? ` ${guest}, so this game does not count on the leaderboard.` : "";
   if (isOver(game) || !game.expireTime) return [];
   if (game.state === "GAME_STATE_WAITING_FOR_PLAYER") {
