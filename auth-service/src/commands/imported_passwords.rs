@@ -101,7 +101,7 @@ fn told(removed: u64) -> String {
 fn date(text: &str) -> Result<Timestamp, &'static str> {
     let time: prost_types::Timestamp = text
         .parse()
-        .map_err(|_| "it must be a date such as 2026-06-01, or a time such as 2026-06-01T00:00:00Z")?;
+        .map_err(|_| "must be a date such as 2026-06-01, or a time such as 2026-06-01T00:00:00Z")?;
     Ok(time.into())
 }
 
