@@ -228,9 +228,9 @@ class Administration:
         for replica in self.deployment.auth:
             me = client(replica.grpc).call("/auth.v1.AccountService/GetMe", {}, token)
             assert me["user"]["login"] == login and sorted(me["roles"]) == [role, "player"]
-            # What the role holds comes by the access feed.
+            # The permissions of the role come by the access feed.
             until(lambda replica=replica: self.may_list(replica, token), f"the permission of {role} at {replica.grpc}", 10)
-        # What one version takes away, the other refuses.
+        # A permission that one version takes away is refused by the other.
         first.call("/auth.v1.RbacService/SetRolePermissions", {"role": role, "permissions": []}, root)
         for replica in self.deployment.auth:
             until(lambda replica=replica: not self.may_list(replica, token), f"no permission of {role} at {replica.grpc}", 10)
