@@ -35,10 +35,12 @@ const HEAD: &str = r#"
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <link rel="icon" href="data:,">"#;
 /// Styles with which Swagger UI is not wider than the screen of a phone: long names break, and the
-/// column for links, which the document has none of, is left out.
+/// column for links, which the document has none of, is left out. The background of code does not
+/// cover the lines above and below.
 const NARROW: &str = "
     <style>
       .swagger-ui { overflow-wrap: anywhere; }
+      body .swagger-ui .markdown code, body .swagger-ui .renderedMarkdown code { padding: 0 4px; }
       .swagger-ui [class*='json-schema-2020-12'] { max-width: 100%; text-align: start; }
       @media (max-width: 640px) {
         .swagger-ui .opblock-tag { flex-wrap: wrap; }

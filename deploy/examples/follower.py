@@ -1,4 +1,5 @@
 """Verifies access tokens and follows the access feed, in Python: the part that a service in another language writes itself.
+Copy it into your service: `follow` keeps a `View` up to date, and `Protection` lets it decide about each call.
 
     follower.py ADDRESS CLIENT_ID SECRET_FILE
 
@@ -7,6 +8,7 @@ reads lines of `TOKEN [PERMISSION]` and answers each with the user's login, or w
 """
 
 import asyncio
+import contextvars
 import dataclasses
 import math
 import os
@@ -18,6 +20,7 @@ import time
 import grpc
 import jwt
 from auth.v1 import access_feed_service_pb2, access_feed_service_pb2_grpc, auth_service_pb2, auth_service_pb2_grpc
+from google.rpc import error_details_pb2, status_pb2
 
 # Seconds by which the clocks of auth-service and of this machine may differ.
 LEEWAY = 30
@@ -25,6 +28,15 @@ LEEWAY = 30
 SILENCE, MESSAGE_WITHIN = 5, 3
 # Seconds for which a revocation is kept if the server does not say: the longest life of a token and 330.
 KEPT_BY_DEFAULT = 1800 + 330
+# Codes of refusals by their reasons. All others, which are about the token, have the code UNAUTHENTICATED.
+CODES = {
+    "STARTING": grpc.StatusCode.UNAVAILABLE,
+    "ACCESS_FEED_SILENT": grpc.StatusCode.UNAVAILABLE,
+    "PERMISSION_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "POLICY_MISSING": grpc.StatusCode.PERMISSION_DENIED,
+}
+# Claims of the caller, for the code of an RPC; None in a public one.
+CALLER = contextvars.ContextVar("caller", default=None)
 REQUIRED = ["iss", "aud", "sub", "exp", "iat", "nbf", "jti", "client_id", "ver", "roles", "permissions", "preferred_username"]
 
 
@@ -150,6 +162,49 @@ class Intake:
         else:
             return
         view.epoch, view.sequence, view.heard = message.epoch, message.sequence, view.monotonic()
+
+
+class Protection(grpc.aio.ServerInterceptor):
+    """Refuses the calls that the view does not allow.
+
+    `policies` has, by the path of an RPC, what `View.check` is given beside the token; None admits everybody.
+    """
+
+    def __init__(self, view, policies):
+        self.view, self.policies = view, policies
+
+    async def intercept_service(self, continuation, handler_call_details):
+        path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        try:
+            CALLER.set(self.caller(path, [value for key, value in metadata if key == "authorization"]))
+        except Refused as refused:
+            return refusal(str(refused))
+        return await continuation(handler_call_details)
+
+    def caller(self, path, sent):
+        if path not in self.policies:
+            raise Refused("POLICY_MISSING")
+        if self.policies[path] is None:
+            return None
+        if not sent:
+            raise Refused("TOKEN_MISSING")
+        scheme, _, token = sent[0].partition(" ")
+        # Two tokens could be those of two callers, so neither is accepted.
+        if len(sent) > 1 or scheme.lower() != "bearer":
+            raise Refused("TOKEN_INVALID")
+        return self.view.check(token, **self.policies[path])
+
+
+def refusal(reason):
+    """Makes the handler of a refused call: it answers with the reason, as the services do."""
+    code = CODES.get(reason, grpc.StatusCode.UNAUTHENTICATED)
+    status = status_pb2.Status(code=code.value[0], message=reason)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="authz.v1"))
+
+    async def refuse(_, context):
+        await context.abort(code, reason, (("grpc-status-details-bin", status.SerializeToString()),))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def backoff(failures):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import types
 import uuid
 
+import grpc
 import jwt
 import pytest
 from conftest import ROOT, until
@@ -22,6 +24,7 @@ AT_ONCE = 1
 
 
 FOLLOWER = ROOT / "deploy" / "examples" / "follower.py"
+GUIDE = ROOT / "deploy" / "docs" / "your-own-service.md"
 
 
 @pytest.fixture(scope="session")
@@ -242,6 +245,69 @@ def test_while_the_feed_is_silent_only_writes_are_refused(known):
     assert known.refusal(known.token(), "courses:read", is_read=True) is None
     known.says()
     assert known.refusal(known.token(), "courses:read") is None
+
+
+def answers_of_the_guarded_server(known, calls):
+    """Serves the RPCs of the guide, each of which answers with its caller's name, and returns what each call gets."""
+    from google.rpc import error_details_pb2, status_pb2
+
+    [block] = re.findall(r"^```python protection\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    follower = known.follower
+
+    async def name_of_caller(_, context):
+        claims = follower.CALLER.get()
+        return (claims["preferred_username"] if claims else "anybody").encode()
+
+    class Rpcs(grpc.GenericRpcHandler):
+        def service(self, _):
+            return grpc.unary_unary_rpc_method_handler(name_of_caller)
+
+    def refusal(error):
+        details = dict(error.trailing_metadata())["grpc-status-details-bin"]
+        status, info = status_pb2.Status.FromString(details), error_details_pb2.ErrorInfo()
+        assert status.code == error.code().value[0] and status.details[0].Unpack(info)
+        assert info.domain == "authz.v1"
+        return error.code().name, info.reason
+
+    async def run():
+        scope = {"grpc": grpc, "view": known.view, "Protection": follower.Protection}
+        exec(block, scope)
+        server = scope["server"]
+        server.add_generic_rpc_handlers([Rpcs()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        got = []
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for path, *sent in calls:
+                metadata = [("authorization", each) for each in sent]
+                try:
+                    got.append((await channel.unary_unary(path)(b"", metadata=metadata, timeout=10)).decode())
+                except grpc.aio.AioRpcError as error:
+                    got.append(refusal(error))
+        await server.stop(None)
+        return got
+
+    return asyncio.run(run())
+
+
+def test_the_interceptor_answers_as_the_services_do(feed):
+    read, delete, health = "/courses.v1.CoursesService/ListCourses", "/courses.v1.CoursesService/DeleteCourse", "/grpc.health.v1.Health/Check"
+    player = f"Bearer {feed.token()}"
+    starting = answers_of_the_guarded_server(feed, [(read, player), (health,)])
+    assert starting == [("UNAVAILABLE", "STARTING"), "anybody"]
+    feed.snapshot(feed.keys_changed("k1"), feed.role("player", "courses:read"), feed.role("tutor", "courses:delete"))
+    tutor = f"bearer {feed.token(roles=['tutor'])}"
+    calls = [(read, player), (read, tutor), (delete, tutor), (read,), (read, player, player), (read, "Bearer x"), (read, "Basic x")]
+    assert answers_of_the_guarded_server(feed, [*calls, ("/courses.v1.CoursesService/New", player)]) == [
+        "ann",
+        ("PERMISSION_DENIED", "PERMISSION_DENIED"),
+        "ann",
+        ("UNAUTHENTICATED", "TOKEN_MISSING"),
+        *[("UNAUTHENTICATED", "TOKEN_INVALID")] * 3,
+        ("PERMISSION_DENIED", "POLICY_MISSING"),
+    ]
+    feed.now = 6
+    assert answers_of_the_guarded_server(feed, [(read, player), (delete, tutor)]) == ["ann", ("UNAVAILABLE", "ACCESS_FEED_SILENT")]
 
 
 @pytest.fixture

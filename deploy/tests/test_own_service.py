@@ -1,5 +1,6 @@
 """Runs the commands of deploy/docs/your-own-service.md exactly as written, in the folder with the `data/` of a standalone."""
 
+import json
 import os
 import pathlib
 import re
@@ -84,6 +85,12 @@ def test_the_example_serves_who_is_logged_in(reader):
     finally:
         program.stop()
     assert '"courseId": "forks"' in called and '"durationMinutes": 25' in called
+
+
+def test_a_service_declares_its_permissions(reader):
+    reader.make_account()
+    assert json.loads(reader.run("declare")) == {"createdPermissions": ["courses:read"]}
+    assert json.loads(reader.run("declare")) == {}
 
 
 def test_the_follower_answers_each_token(reader):

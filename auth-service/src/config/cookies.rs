@@ -10,8 +10,9 @@ use url::{Origin, Url};
 pub struct CookieSettings {
     /// Origins of web pages that can keep their refresh token in an HttpOnly cookie, such as
     /// `https://play.example.com`. For an origin with http:// the cookie is not Secure, which is
-    /// meant for development only. By default there are none [default of the standalone: the origin
-    /// of --gateway-url, under both names if it is `127.0.0.1` or `localhost`]
+    /// meant for development only. By default there are none [default of the standalone, which a
+    /// list replaces: the origin of --gateway-url, under both names if it is `127.0.0.1` or
+    /// `localhost`]
     #[arg(long, env = "COOKIE_ORIGINS", value_name = "ORIGIN,...", value_delimiter = ',')]
     pub cookie_origins: Option<Vec<CookieOrigin>>,
 }

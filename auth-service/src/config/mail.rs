@@ -41,7 +41,8 @@ pub struct MailSettings {
     /// Sender of the mails, such as `My Game <no-reply@example.com>`.
     #[arg(long, env = "MAIL_FROM", value_name = "ADDRESS", value_parser = sender)]
     pub mail_from: Option<Mailbox>,
-    /// URL of the web page that links in mails open [default: --gateway-url]
+    /// URL of the web page that links in mails open. Mails call the deployment by its host name
+    /// [default: --gateway-url]
     #[arg(long, env = "PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub public_url: Option<Url>,
     /// Folder with templates that replace those of the program, and with further languages:

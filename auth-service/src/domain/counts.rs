@@ -166,7 +166,7 @@ const fn number(count: i64) -> f64 {
 /// Returns the name of an error as an outcome. The set of names is bounded.
 const fn outcome(error: &Error) -> &'static str {
     match error {
-        Error::CredentialsInvalid => "credentials_invalid",
+        Error::CredentialsInvalid | Error::GuestCredentialInvalid => "credentials_invalid",
         Error::TooManyAttempts(_) => "too_many_attempts",
         Error::HashingQueueFull(_) => "hashing_queue_full",
         Error::PasswordChangeRequired => "password_change_required",

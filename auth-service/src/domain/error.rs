@@ -14,6 +14,9 @@ pub(crate) enum Error {
     /// No active user has this identifier and password.
     #[error("invalid credentials")]
     CredentialsInvalid,
+    /// No active guest has this credential.
+    #[error("invalid guest credential")]
+    GuestCredentialInvalid,
     /// Another user has the login, the e-mail address or both.
     #[error("the login or e-mail address is taken")]
     UserAlreadyExists(Vec<BadField>),

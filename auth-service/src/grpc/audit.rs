@@ -16,10 +16,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::AuditLog,
     ids::AuditEventKind,
-    model::{AuditEntry, AuditFilter, AuditOutcome},
+    model::{AuditEntry, AuditFilter, AuditOutcome, is_audit_action},
 };
-
-const MAX_ACTION_LEN: usize = 100;
 
 /// Serves `auth.v1.AuditService`.
 #[derive(Clone, Debug)]
@@ -54,15 +52,14 @@ fn listing(
     if !request.subject_user_id.is_empty() {
         filter.subject_user_id = fields.id("subject_user_id", &request.subject_user_id);
     }
-    let action = request.action.strip_suffix('*').unwrap_or(&request.action);
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.".contains(&byte);
-    if action.len() > MAX_ACTION_LEN || !action.bytes().all(allowed) {
+    if request.action.is_empty() || is_audit_action(&request.action) {
+        filter.action.clone_from(&request.action);
+    } else {
         fields.reject(
             "action",
-            "must be an action such as user.delete, or a prefix followed by *",
+            "must be an action that AuditEvent lists, such as user.delete, or the beginning of some and a *, such as \
+             user.*",
         );
-    } else {
-        filter.action.clone_from(&request.action);
     }
     filter.outcome = match Outcome::try_from(request.outcome) {
         Ok(Outcome::Unspecified) => None,

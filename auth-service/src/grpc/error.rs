@@ -37,7 +37,12 @@ impl From<Error> for ErrorReply {
             Error::CredentialsInvalid => Self::new(
                 Code::Unauthenticated,
                 R::CredentialsInvalid,
-                "the login, e-mail address, password or guest credential is wrong",
+                "the login, e-mail address or password is wrong",
+            ),
+            Error::GuestCredentialInvalid => Self::new(
+                Code::Unauthenticated,
+                R::CredentialsInvalid,
+                "no active guest has this credential; the guest may have been upgraded, deactivated or deleted",
             ),
             Error::UserAlreadyExists(fields) => {
                 let names: Vec<&str> = fields.iter().map(|taken| taken.field.as_ref()).collect();

@@ -5,6 +5,7 @@
 //! a transaction or a request.
 
 mod audit;
+mod audit_actions;
 mod authentication;
 mod catalog;
 mod feed;
@@ -20,6 +21,7 @@ mod user_import;
 
 pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
+    audit_actions::is_audit_action,
     authentication::{AuthMethods, Authentication},
     catalog::{Action, EntryNames, Permission, Resource, Role},
     feed::{FeedHead, FeedKind},

@@ -9,7 +9,7 @@ use crate::{
     Api,
     comments::comment,
     errors, examples,
-    names::{BEARER, COOKIE, ERROR, TRANSPORT},
+    names::{BEARER, ERROR, TRANSPORT},
     operation::{ensure_known, operation, operation_id, path},
     schema::Schemas,
 };
@@ -139,21 +139,14 @@ pub(crate) fn document(api: &Api) -> Result<Value, String> {
                     "name": TRANSPORT,
                     "in": "header",
                     "description": "For web pages: the refresh token travels in an HttpOnly cookie instead of the \
-                    JSON body. The server must allow the page's `origin`.",
+                    JSON body. The cookie is `__Host-refresh_token`; over plain HTTP, for development only, \
+                    `refresh_token`. Without this header it is ignored. The server must allow the page's `origin`.",
                     "schema": {"type": "string", "enum": ["cookie"]},
                 },
             },
             "securitySchemes": {
                 BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "The `accessToken` \
                     of a login or registration."},
-                COOKIE: {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": "__Host-refresh_token",
-                    "description": "Set by a login or registration with the header `x-token-transport: cookie`. \
-                    Ignored without this header. Over plain HTTP, for development only, the cookie is called \
-                    `refresh_token`.",
-                },
             },
         },
     }))

@@ -8,7 +8,7 @@ use crate::{
     Api,
     comments::{comment, summary},
     examples,
-    names::{BEARER, COOKIE, ERROR, TRANSPORT},
+    names::{BEARER, ERROR, TRANSPORT},
     rpc::{HttpRule, Rpc},
     schema::{Behavior, Schemas, is_secret},
 };
@@ -156,14 +156,13 @@ fn description(api: &Api, rpc: &Rpc, text: &str) -> String {
     format!("{text}\n\n{who}{audience} gRPC: `{}`", grpc.trim_start_matches('/'))
 }
 
+/// Returns who may call. The cookie is not listed: no script can set it, so the pages could not
+/// offer it.
 fn security(rpc: &Rpc) -> Value {
     let name = rpc.method.full_name();
     let mut schemes = Vec::new();
     if rpc.policy != Policy::Public || name == "auth.v1.AuthService.Logout" {
         schemes.push(json!({BEARER: []}));
-    }
-    if TAKES_COOKIE.contains(&name) {
-        schemes.push(json!({COOKIE: []}));
     }
     if rpc.policy == Policy::Public {
         schemes.push(json!({}));

@@ -55,7 +55,7 @@ impl fmt::Display for Banner<'_> {
         writeln!(f)?;
         writeln!(
             f,
-            "  auth-service  gRPC {auth_grpc}   HTTP http://{auth_http}  (/docs, /.well-known/jwks.json, /metrics)"
+            "  auth-service  gRPC {auth_grpc}   HTTP http://{auth_http}  (/.well-known/jwks.json, /metrics)"
         )?;
         writeln!(
             f,

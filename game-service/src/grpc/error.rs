@@ -57,7 +57,8 @@ impl From<Error> for ErrorReply {
             Error::UserNotFound(id) => Self::new(
                 Code::NotFound,
                 R::UserNotFound,
-                "game-service knows no player with this id, or you are not allowed to see what you asked for",
+                "game-service knows no player with this id, or you asked for another player's history without the \
+                 permission history:read_all",
             )
             .with_resource("user", id.to_string()),
             Error::UserDeleted => Self::new(Code::Unauthenticated, R::UserDeleted, "this account has been deleted"),

@@ -149,6 +149,6 @@ impl Accounts {
                 .await?;
             Ok(())
         });
-        audited.err().unwrap_or(Error::CredentialsInvalid)
+        audited.err().unwrap_or(Error::GuestCredentialInvalid)
     }
 }

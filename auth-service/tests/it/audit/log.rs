@@ -192,6 +192,14 @@ async fn events_are_filtered_by_time_and_address_and_bad_filters_are_reported(da
         ..Default::default()
     };
     assert_eq!(list(&server, &token, elsewhere).await.expect("listed"), []);
+    for unknown in ["users.*", "user.remove"] {
+        let unknown = ListAuditEventsRequest {
+            action: unknown.to_owned(),
+            ..Default::default()
+        };
+        let refused = list(&server, &token, unknown).await.expect_err("refused");
+        assert_eq!(bad_fields(&refused), ["action"]);
+    }
     let bad = ListAuditEventsRequest {
         actor_user_id: "ann".to_owned(),
         subject_user_id: "ann".to_owned(),

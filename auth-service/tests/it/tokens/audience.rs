@@ -206,10 +206,17 @@ async fn sensitive_rpcs_need_a_token_for_auth_service_only(database: TestDatabas
     let for_games = refresh(&server, &tokens.refresh_token, "game-service")
         .await
         .expect("refreshed");
+    let refused = rename(&server, &for_games).await.expect_err("for game-service");
     assert_eq!(
-        refusal(rename(&server, &for_games).await),
-        (Code::Unauthenticated, "TOKEN_INVALID".to_owned())
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unauthenticated, "TOKEN_INVALID")
     );
+    assert!(
+        refused.message().ends_with("with the `audience` auth-service"),
+        "{refused:?}"
+    );
+    let info = refused.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(info.metadata.get("audience").map(String::as_str), Some(AUTH_SERVICE));
     // Calls that reveal or change little accept either token.
     server
         .account()

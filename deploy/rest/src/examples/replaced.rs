@@ -19,6 +19,21 @@ const TWO_MOVES: &str = r#"[
     }
 ]"#;
 
+const MOVE_AND_ANSWER: &str = r#"[
+    {
+        "cell": 4,
+        "mark": "MARK_X",
+        "userId": "0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42",
+        "createTime": "2026-05-04T12:31:10Z"
+    },
+    {
+        "cell": 0,
+        "mark": "MARK_O",
+        "userId": "",
+        "createTime": "2026-05-04T12:31:10Z"
+    }
+]"#;
+
 /// Replaced values as JSON, by the name of the request or response and the path to the field.
 pub(super) const VALUES: &[(&str, &str)] = &[
     // A role, a permission or a user after the change.
@@ -66,6 +81,16 @@ pub(super) const VALUES: &[(&str, &str)] = &[
     ("CreateGameResponse.game.o_login", r#""""#),
     ("CreateGameResponse.game.last_move_time", NOT_SET),
     ("CreateGameResponse.game.expire_time", r#""2026-05-05T12:30:00Z""#),
+    // The next move in that game, and the computer's answer.
+    ("MakeMoveResponse.game.opponent", r#""OPPONENT_COMPUTER""#),
+    ("MakeMoveResponse.game.board", r#""O...X....""#),
+    ("MakeMoveResponse.game.moves", MOVE_AND_ANSWER),
+    (
+        "MakeMoveResponse.game.turn_user_id",
+        r#""0190b6e4-9f6d-7c3a-8d2e-5b1f0c9a7e42""#,
+    ),
+    ("MakeMoveResponse.game.o_user_id", r#""""#),
+    ("MakeMoveResponse.game.o_login", r#""""#),
     // A game that has just been joined.
     ("JoinGameResponse.game.board", r#"".........""#),
     ("JoinGameResponse.game.moves", "[]"),

@@ -26,6 +26,8 @@ pub enum Caller {
     Principal(Arc<Principal>),
     /// The request has a token that is not valid.
     Refused(TokenError),
+    /// The request has a token for another audience. Holds the name of this service, if it has one.
+    OtherAudience(Option<String>),
     /// The request has a valid token, but the login behind it is older or weaker than the RPC
     /// requires. The policy layer refuses such callers itself unless the RPC is public.
     StepUpRequired(StepUp),
@@ -37,9 +39,11 @@ impl Caller {
         let (reason, message) = match self {
             Self::Principal(principal) => return Ok(principal),
             Self::StepUpRequired(required) => return Err(step_up_required(*required)),
+            Self::OtherAudience(own) => return Err(other_audience(own.as_deref())),
+            Self::Refused(TokenError::OtherAudience) => return Err(other_audience(None)),
             Self::Anonymous => (
                 ErrorReason::TokenMissing,
-                "sign in first: this call needs `authorization: Bearer <access token>`",
+                "log in first: this call needs `authorization: Bearer <access token>`",
             ),
             Self::Refused(TokenError::Expired) => {
                 (ErrorReason::TokenExpired, "the access token has expired; refresh it")
@@ -72,16 +76,25 @@ impl Caller {
                 ErrorReason::TokenInvalid,
                 "the metadata `authorization` must be there once, as `Bearer <access token>`",
             ),
-            Self::Refused(TokenError::OtherAudience) => (
-                ErrorReason::TokenInvalid,
-                "the access token was issued for another service; get one with this service's name as its `audience`",
-            ),
             Self::Refused(TokenError::Invalid) => (
                 ErrorReason::TokenInvalid,
                 "the access token is not one that this service accepts",
             ),
         };
         Err(ErrorReply::new(Code::Unauthenticated, reason, message))
+    }
+}
+
+/// Returns the error for a token with another audience. `own` is the name of this service, if it
+/// has one.
+fn other_audience(own: Option<&str>) -> ErrorReply {
+    let reply = |message: String| ErrorReply::new(Code::Unauthenticated, ErrorReason::TokenInvalid, message);
+    match own {
+        Some(own) => reply(format!(
+            "the access token was issued for another service; get one with the `audience` {own}"
+        ))
+        .with_metadata("audience", own),
+        None => reply("the access token was issued for another service; get one without an `audience`".to_owned()),
     }
 }
 
@@ -142,6 +155,7 @@ impl Authenticate {
         let principal = principal.and_then(|principal| self.access.check(&principal).map(|()| principal));
         match principal {
             Ok(principal) => Caller::Principal(principal),
+            Err(TokenError::OtherAudience) => Caller::OtherAudience(self.verifier.own_audience().map(str::to_owned)),
             Err(error) => Caller::Refused(error),
         }
     }

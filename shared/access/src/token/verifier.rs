@@ -86,6 +86,11 @@ impl Verifier {
         verdict
     }
 
+    /// Returns the audience of tokens for this service only, if it has a name of its own.
+    pub(crate) fn own_audience(&self) -> Option<&str> {
+        self.0.audiences.own()
+    }
+
     /// Returns how long the principal's token will still be accepted. Returns `None` once its time
     /// is over by the wall clock, or once the life that it had left when it was first accepted has
     /// passed by the monotonic clock.
