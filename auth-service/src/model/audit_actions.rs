@@ -55,6 +55,7 @@ const ACTIONS: &[&str] = &[
     "user.reactivate",
     "user.register",
     "user.register_guest",
+    "user.remove_imported_password",
     "user.request_email_change",
     "user.request_email_verification",
     "user.request_password_reset",
