@@ -20,8 +20,8 @@ const LONG_UNUSED: Duration = Duration::from_hours(180 * 24);
 /// The command `imported-passwords`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImportedPasswordsCommand {
-    /// Date such as 2026-06-01, or time in RFC 3339. Hashes that have not been used since then count
-    /// as unused. Without it, those are shown that have not been used for 180 days.
+    /// Date such as 2026-06-01, or time in RFC 3339. Hashes that have not been used since then
+    /// count as unused. Without it, those are shown that have not been used for 180 days.
     #[arg(long, value_name = "DATE", value_parser = date)]
     unused_since: Option<Timestamp>,
     /// Remove the unused hashes. Requires --unused-since. Their users choose another password by
@@ -101,7 +101,7 @@ fn told(removed: u64) -> String {
 fn date(text: &str) -> Result<Timestamp, &'static str> {
     let time: prost_types::Timestamp = text
         .parse()
-        .map_err(|_| "it must be a date such as 2026-06-01, or a time such as 2026-06-01T00:00:00Z")?;
+        .map_err(|_| "must be a date such as 2026-06-01, or a time such as 2026-06-01T00:00:00Z")?;
     Ok(time.into())
 }
 

@@ -350,8 +350,8 @@ fn overtaken() -> StartError {
 
 fn changed(before: &ImportProgress) -> StartError {
     StartError::Failed(format!(
-        "stopped after line {}, because the file was changed since it was checked; restore the file and run the command \
-        again to continue from there",
+        "stopped after line {}, because the file was changed since it was checked; restore the file and run the \
+        command again to continue from there",
         before.done_lines
     ))
 }

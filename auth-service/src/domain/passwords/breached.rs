@@ -159,7 +159,8 @@ impl Lines {
         }))
     }
 
-    /// Reads as much as the buffer holds, or all until the end. Fails if the file has become shorter.
+    /// Reads as much as the buffer holds, or all until the end. Fails if the file has become
+    /// shorter.
     fn read<'a>(&self, buffer: &'a mut [u8], from: u64) -> io::Result<&'a [u8]> {
         let mut len = 0;
         while len < buffer.len() {

@@ -55,8 +55,8 @@ pub(crate) struct RemovedBatch {
 
 impl ImportedPasswords {
     /// Counts the imported hashes of each scheme. Those are unused whose users were imported before
-    /// `since` and have not logged in from then on. If it is not known when a user was imported, the
-    /// hash counts as used.
+    /// `since` and have not logged in from then on. If it is not known when a user was imported,
+    /// the hash counts as used.
     pub(crate) async fn counts(&self, since: Timestamp) -> Result<Vec<SchemeCount>, Error> {
         let mut conn = self.db.read().await?;
         let unused = store::imported_password_counts_unused(&mut conn, since).await?;
@@ -160,7 +160,6 @@ mod tests {
         let (user_id, scheme) = (user.id, "bcrypt:10".to_owned());
         let inserted: db::Result<()> = write_tx!(db, |tx| {
             store::imported_users_insert(tx, std::slice::from_ref(&user)).await?;
-            let scheme = scheme.clone();
             store::imported_passwords_insert(tx, &[store::ImportedPasswordRow { user_id, scheme }]).await
         });
         inserted.expect("inserted");
@@ -193,16 +192,26 @@ mod tests {
         let db = database.db();
         let passwords = imported_passwords(&database);
         let own = passwords.hashing.unusable().expect("a hash");
-        let [used, replaced, unused] =
-            [insert(db, "used", Some(IMPORT)).await, insert(db, "replaced", Some(IMPORT)).await, insert(db, "unused", Some(IMPORT)).await];
+        let [used, replaced, unused] = [
+            insert(db, "used", Some(IMPORT)).await,
+            insert(db, "replaced", Some(IMPORT)).await,
+            insert(db, "unused", Some(IMPORT)).await,
+        ];
         let unknown = insert(db, "unknown", None).await;
         let counts = passwords.counts(SINCE).await.expect("counted");
-        assert_eq!(counts.iter().map(|count| (count.all, count.unused)).collect::<Vec<_>>(), [(4, 3)]);
+        assert_eq!(
+            counts.iter().map(|count| (count.all, count.unused)).collect::<Vec<_>>(),
+            [(4, 3)]
+        );
         assert_eq!(log_in(db, &used, None).await, IMPORTED);
         assert_eq!(log_in(db, &replaced, Some(&own)).await, own.expose_secret());
         let ids = [used.id, replaced.id, unused.id, unknown.id];
         assert_eq!(passwords.remove(&ids, SINCE).await.expect("removed"), 1);
-        for (id, expected) in [(used.id, IMPORTED), (unknown.id, IMPORTED), (replaced.id, own.expose_secret())] {
+        for (id, expected) in [
+            (used.id, IMPORTED),
+            (unknown.id, IMPORTED),
+            (replaced.id, own.expose_secret()),
+        ] {
             assert_eq!(read(db, id).await.password_hash.expose_secret(), expected);
         }
         assert!(!is_imported(read(db, unused.id).await.password_hash.expose_secret()));

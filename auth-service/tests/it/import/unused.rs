@@ -114,12 +114,12 @@ async fn nothing_is_removed_without_a_date(database: TestDatabase) {
     let import = Import::into(&server);
     import.succeed(&[user("ann", QUICK_HASH)], &[]).await;
     for (more, words) in [
-        (&["--remove"][..], "--unused-since"),
-        (&["--remove", "--unused-since", "yesterday"], "a date such as 2026-06-01"),
-        (&["--remove", "--unused-since", "2026-02-30"], "a date such as 2026-06-01"),
-        (&["--remove", "--unused-since", "2999-01-01"], "must not be in the future"),
+        ("--remove", "--unused-since"),
+        ("--remove --unused-since yesterday", "a date such as 2026-06-01"),
+        ("--remove --unused-since 2026-02-30", "a date such as 2026-06-01"),
+        ("--remove --unused-since 2999-01-01", "must not be in the future"),
     ] {
-        let refused = imported_passwords(&import, more).await;
+        let refused = imported_passwords(&import, &more.split(' ').collect::<Vec<_>>()).await;
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(64), ""), "{refused:?}");
         assert!(refused.stderr.contains(words), "{refused:?}");
     }

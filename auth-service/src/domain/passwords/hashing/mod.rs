@@ -181,9 +181,8 @@ impl HashingPool {
         Error::HashingQueueFull(self.refusals.refuse())
     }
 
-    /// Verifies the password. If it is refused, this takes at least as long as ours with the present
-    /// settings and as the slowest of those that are [expected](Self::expect), even if the hash of
-    /// the user costs less.
+    /// Verifies the password. If it is refused, this takes at least as long as one of our hashes
+    /// with the present settings, and as the slowest of those that are [expected](Self::expect).
     pub(crate) async fn verify(&self, permit: Permit, password: Password, stored: Stored) -> Result<Verdict, Error> {
         let (hash, exists, is_barred) = match stored {
             Stored::Nobody => (SecretString::clone(&self.dummy), false, true),
