@@ -160,7 +160,6 @@ mod tests {
         let (user_id, scheme) = (user.id, "bcrypt:10".to_owned());
         let inserted: db::Result<()> = write_tx!(db, |tx| {
             store::imported_users_insert(tx, std::slice::from_ref(&user)).await?;
-            let scheme = scheme.clone();
             store::imported_passwords_insert(tx, &[store::ImportedPasswordRow { user_id, scheme }]).await
         });
         inserted.expect("inserted");
