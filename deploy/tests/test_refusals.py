@@ -87,7 +87,7 @@ def test_another_method_is_refused_with_the_allowed_ones(gateway, method, path, 
 
 
 def test_an_oversized_body_is_refused(gateway):
-    # Which limit is met first, that of the gateway or that of the service, depends on how the body comes.
+    # It depends on how the body comes whether the gateway or the service refuses it.
     for length in [66_000, 1_000_000]:
         answer = gateway.rest().post(REGISTER, json={"login": "a" * length})
         if answer.status_code == 413:
