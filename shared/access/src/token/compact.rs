@@ -3,18 +3,21 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 /// Three segments of a token, `header.claims.signature`, still encoded.
-pub(super) struct Segments<'a> {
-    pub(super) header: &'a str,
-    pub(super) claims: &'a str,
-    pub(super) signature: &'a str,
+pub struct Segments<'a> {
+    /// The header, encoded.
+    pub header: &'a str,
+    /// The claims, encoded.
+    pub claims: &'a str,
+    /// The signature, encoded.
+    pub signature: &'a str,
     /// Signed part of the token: the first two segments and the dot between them.
-    pub(super) signed: &'a str,
+    pub signed: &'a str,
 }
 
 impl<'a> Segments<'a> {
     /// Splits a token into its segments. Returns `None` unless there are exactly three and none is
     /// empty.
-    pub(super) fn split(token: &'a str) -> Option<Self> {
+    pub fn split(token: &'a str) -> Option<Self> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let empty = header.is_empty() || claims.is_empty() || signature.is_empty();
@@ -29,7 +32,7 @@ impl<'a> Segments<'a> {
 
 /// Decodes base64url. Padding, white space, characters outside the alphabet and stray trailing bits
 /// are refused, so that no two texts decode to the same bytes.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 

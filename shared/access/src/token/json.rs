@@ -12,11 +12,11 @@ use serde::{
 use serde_json::{Map, Value};
 
 /// JSON object without duplicate names at its top level.
-pub(super) struct Object(pub(super) Map<String, Value>);
+pub struct Object(pub Map<String, Value>);
 
 impl Object {
     /// Parses UTF-8 text that consists of one object and nothing else.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+    pub fn parse(json: &[u8]) -> Option<Self> {
         // serde_json validates UTF-8 only in the strings that it keeps, so validate the whole text
         // here.
         serde_json::from_str(str::from_utf8(json).ok()?).ok()

@@ -13,6 +13,7 @@ mod acr;
 mod audience;
 mod claims;
 mod compact;
+mod download;
 mod follow;
 mod header;
 mod json;
@@ -22,6 +23,7 @@ mod key_error;
 mod keys;
 mod pem;
 mod principal;
+mod public_address;
 mod source;
 mod verifier;
 
@@ -31,6 +33,9 @@ pub use self::{
     acr::{Acr, UnknownAcr},
     audience::AcceptedAudiences,
     claims::{Audience, Claims},
+    compact::{Segments, decode as decode_base64url},
+    download::{Download, DownloadError, Reach},
+    json::Object,
     jwk::Jwk,
     jwks::Jwks,
     key_error::KeyError,

@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt as _;
 use tonic::transport::Endpoint;
 use url::Url;
 
-use super::{Jwks, KeyError, KeySet, key_error::MAX_LEN, pem};
+use super::{Download, DownloadError, Jwks, KeyError, KeySet, Reach, key_error::MAX_LEN, pem};
 
 /// Timeout of one load. A source that takes longer counts as unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -106,36 +106,16 @@ impl KeySource {
     }
 
     async fn get_url(&self, url: &Url) -> Result<Jwks, KeySourceError> {
-        let mut client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
-        if url.scheme() == "http" {
-            // Without redirects, TLS is never needed, so that this also works on a machine without
-            // root certificates.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|error| self.unreachable(&error))?;
-        let request = client
-            .get(url.clone())
-            .header(http::header::ACCEPT, "application/jwk-set+json, application/json");
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error.without_url()))?;
-        if response.status() != http::StatusCode::OK {
-            return Err(self.unreachable_because(format!("it answered {}", response.status())));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.unreachable(&error.without_url()))?
-        {
-            if body.len() + chunk.len() > MAX_LEN {
-                return Err(self.unusable(KeyError::TooLarge));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let download = Download {
+            url,
+            accept: "application/jwk-set+json, application/json",
+            max_len: MAX_LEN,
+            reach: Reach::Anywhere,
+        };
+        let body = download.get().await.map_err(|error| match error {
+            DownloadError::Unreachable(reason) => self.unreachable_because(reason),
+            DownloadError::TooLarge(_) => self.unusable(KeyError::TooLarge),
+        })?;
         Jwks::from_json(&body).map_err(|error| self.unusable(error))
     }
 
