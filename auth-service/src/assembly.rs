@@ -11,13 +11,14 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, ExportLimits, FeedTail,
-        GuestCredentials, Guests, HashingPool, Issuer, KeyRing, KnownDevices, Mails, PlainLoginWriter, PresentCosts,
-        Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, ExportLimits, ExternalNonces,
+        FeedTail, GuestCredentials, Guests, HashingPool, Identities, Issuer, KeyRing, KnownDevices, Mails,
+        PlainLoginWriter, PresentCosts, Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
     mail::Mailer,
+    providers::IdentityProviders,
     store,
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) present_costs: PresentCosts,
     /// Sends mails. `None` if this deployment cannot.
     pub(crate) mailer: Option<Mailer>,
+    pub(crate) identity_providers: IdentityProviders,
     /// The rule that users must verify their address before they log in, if it is on.
     pub(crate) email_requirement: Option<EmailRequirement>,
     /// Verifier that accepts tokens for any audience.
@@ -95,6 +97,10 @@ impl Assembly<'_> {
             is_open: self.settings.guests.guests_open,
             max_idle: self.settings.guests.max_idle(),
         };
+        let identities = Identities {
+            providers: self.identity_providers,
+            nonces: ExternalNonces::new(self.secrets),
+        };
         let accounts = Accounts {
             profiles: Loader::new(self.db.clone(), |conn, ids| {
                 store::users_with_holdings(conn, ids).boxed()
@@ -111,6 +117,7 @@ impl Assembly<'_> {
             temporary_password_life: self.settings.temporary_password_life(),
             registration_open: self.settings.registration_open,
             guests,
+            identities,
             export_limits: ExportLimits::default(),
         };
         let jobs = Jobs {

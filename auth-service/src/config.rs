@@ -4,6 +4,7 @@ mod attempts;
 mod breached;
 mod cookies;
 mod guests;
+mod identity_providers;
 mod mail;
 mod password_file;
 
@@ -28,6 +29,7 @@ pub use self::{
     breached::BreachedPasswordSettings,
     cookies::{CookieOrigin, CookieSettings},
     guests::GuestSettings,
+    identity_providers::IdentityProviderSettings,
     mail::MailSettings,
 };
 use crate::domain::{HashingSettings, KeySchedule, PasswordRules, ServerSecrets, ServiceAccountSpec, SessionLifetimes};
@@ -332,6 +334,9 @@ pub struct AuthSettings {
     /// Rules for guests.
     #[command(flatten)]
     pub guests: GuestSettings,
+    /// Identity providers with which users log in.
+    #[command(flatten)]
+    pub identity_providers: IdentityProviderSettings,
     /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,

@@ -22,6 +22,8 @@ ids! {
     AuditEventId, AuditEventKind = "audit_event";
     /// Id of a device that has logged in.
     DeviceId, DeviceKind = "device";
+    /// Id of an identity of a user at a provider.
+    IdentityId, IdentityKind = "identity";
     /// Id of a resource.
     ResourceId, ResourceKind = "resource";
     /// Id of an action.

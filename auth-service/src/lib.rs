@@ -16,6 +16,7 @@ mod ids;
 mod jobs;
 mod mail;
 mod model;
+mod providers;
 mod store;
 
 use access::{
@@ -42,6 +43,7 @@ use self::{
         RequestContext,
     },
     mail::Mailer,
+    providers::IdentityProviders,
 };
 pub use self::{
     domain::{
@@ -81,6 +83,8 @@ impl AuthService<'_> {
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         self.check_settings()?;
         let mailer = self.mailer()?;
+        let identity_providers = self.settings.identity_providers.read()?;
+        let identity_providers = IdentityProviders::new(identity_providers, &self.clock);
         let hashing = self.hashing_pool()?;
         let present_costs = PresentCosts::new(self.db.clone(), hashing.clone());
         let key_set = KeySet::empty();
@@ -143,6 +147,7 @@ impl AuthService<'_> {
             hashing,
             present_costs,
             mailer,
+            identity_providers,
             email_requirement,
             any_audience,
             max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),

@@ -10,6 +10,7 @@ use crate::{
 };
 
 const LOGINS: &str = "auth_logins_total";
+const EXTERNAL_LOGINS: &str = "auth_external_logins_total";
 const REFRESHES: &str = "auth_refreshes_total";
 const SESSIONS_BEGUN: &str = "auth_sessions_begun_total";
 const SESSIONS_ENDED: &str = "auth_sessions_ended_total";
@@ -31,6 +32,10 @@ pub(crate) fn describe() {
     describe_counter!(
         LOGINS,
         "Number of attempts to log in with a password, by `outcome`: ok, or why it failed."
+    );
+    describe_counter!(
+        EXTERNAL_LOGINS,
+        "Number of attempts to log in with an ID token of an identity provider, by `outcome`: ok, or why it failed."
     );
     describe_counter!(
         REFRESHES,
@@ -92,6 +97,9 @@ pub(crate) fn describe() {
     for outcome in ["ok", outcome(&Error::CredentialsInvalid)] {
         counter!(LOGINS, "outcome" => outcome).increment(0);
     }
+    for outcome in ["ok", outcome(&Error::IdTokenInvalid)] {
+        counter!(EXTERNAL_LOGINS, "outcome" => outcome).increment(0);
+    }
     for rpc in ["RotateTokens", "RefreshAccessToken"] {
         counter!(REFRESHES, "rpc" => rpc, "outcome" => outcome(&Error::RefreshTokenReused)).increment(0);
     }
@@ -99,6 +107,11 @@ pub(crate) fn describe() {
 
 pub(super) fn login<T>(result: &Result<T, Error>) {
     counter!(LOGINS, "outcome" => result.as_ref().map_or_else(outcome, |_| "ok")).increment(1);
+}
+
+/// Counts an attempt to log in with an ID token.
+pub(super) fn external_login<T>(result: &Result<T, Error>) {
+    counter!(EXTERNAL_LOGINS, "outcome" => result.as_ref().map_or_else(outcome, |_| "ok")).increment(1);
 }
 
 /// Counts a use of a refresh token. `ok` is the outcome that is recorded for a success.
@@ -167,6 +180,10 @@ const fn number(count: i64) -> f64 {
 const fn outcome(error: &Error) -> &'static str {
     match error {
         Error::CredentialsInvalid => "credentials_invalid",
+        Error::IdTokenInvalid => "id_token_invalid",
+        Error::ExternalNonceInvalid => "nonce_invalid",
+        Error::IdentityProviderUnavailable(_) => "provider_unavailable",
+        Error::IdentityEmailInUse => "email_in_use",
         Error::TooManyAttempts(_) => "too_many_attempts",
         Error::HashingQueueFull(_) => "hashing_queue_full",
         Error::PasswordChangeRequired => "password_change_required",

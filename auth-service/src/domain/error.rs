@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use access::token::TokenError;
+use access::{policy::StepUp, token::TokenError};
 use base::{error::BadField, validate::InvalidFields};
 
 /// Reason why a use case failed.
@@ -159,6 +159,36 @@ pub(crate) enum Error {
     /// No mail can go to the address.
     #[error("no mail can go to the address")]
     EmailUnreachable,
+    /// There is no identity provider with this name.
+    #[error("no such identity provider")]
+    IdentityProviderNotFound,
+    /// The ID token is not one of this provider for this deployment and this nonce.
+    #[error("invalid ID token")]
+    IdTokenInvalid,
+    /// The nonce is not one of ours for this provider, has expired, or was used.
+    #[error("invalid nonce")]
+    ExternalNonceInvalid,
+    /// The keys of the identity provider are out of reach. The caller should wait for this time.
+    #[error("the identity provider is out of reach")]
+    IdentityProviderUnavailable(Duration),
+    /// Another user has the address of the ID token.
+    #[error("another user has the address of the identity")]
+    IdentityEmailInUse,
+    /// The identity is linked to another user.
+    #[error("the identity is linked to another user")]
+    IdentityAlreadyLinked,
+    /// The user has no such identity.
+    #[error("no such identity")]
+    IdentityNotFound,
+    /// The identity is the only way in which the user can log in.
+    #[error("the only way to log in")]
+    LastLoginMethod,
+    /// The user has the largest possible number of identities.
+    #[error("too many identities")]
+    TooManyIdentities,
+    /// The login of the caller is not as recent as the call requires.
+    #[error("a more recent login is required")]
+    StepUpRequired(StepUp),
     /// This deployment admits no guests.
     #[error("guests are not admitted")]
     GuestsNotAdmitted,

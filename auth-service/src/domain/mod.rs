@@ -9,6 +9,7 @@ pub(crate) mod feed;
 #[cfg(test)]
 mod fuzz;
 mod guests;
+mod identities;
 mod keys;
 mod mail;
 mod passwords;
@@ -30,6 +31,13 @@ pub(crate) use self::{
     },
     guests::{
         credential::GuestCredentials, login::GuestLogin, registration::NewGuest, rules::Guests, upgrade::Upgrade,
+    },
+    identities::{
+        login::{ExternalLogin, IdTokenLogin},
+        nonces::ExternalNonces,
+        proof::IdTokenProof,
+        rules::Identities,
+        start::StartedLogin,
     },
     keys::{mac_keys::MAX_LEN as MAX_TOKEN_LEN, ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},

@@ -12,8 +12,8 @@ use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, emails, export, guests, passwords, profile, reauthentication, request_context::request_context, sessions,
-    transport::Transports,
+    convert, emails, export, guests, identities, passwords, profile, reauthentication,
+    request_context::request_context, sessions, transport::Transports,
 };
 use crate::{
     domain::{Accounts, Password, PasswordChange, PasswordRules},
@@ -133,11 +133,54 @@ impl AccountService for AccountRpc {
         )
     }
 
+    async fn upgrade_account_with_id_token(
+        &self,
+        request: Request<proto::UpgradeAccountWithIdTokenRequest>,
+    ) -> Result<Response<proto::UpgradeAccountWithIdTokenResponse>, Status> {
+        identities::upgrade(&self.accounts, &self.transports, request).await
+    }
+
+    async fn link_identity(
+        &self,
+        request: Request<proto::LinkIdentityRequest>,
+    ) -> Result<Response<proto::LinkIdentityResponse>, Status> {
+        identities::link(&self.accounts, request).await
+    }
+
+    async fn unlink_identity(
+        &self,
+        request: Request<proto::UnlinkIdentityRequest>,
+    ) -> Result<Response<proto::UnlinkIdentityResponse>, Status> {
+        identities::unlink(&self.accounts, request).await
+    }
+
+    async fn list_my_identities(
+        &self,
+        request: Request<proto::ListMyIdentitiesRequest>,
+    ) -> Result<Response<proto::ListMyIdentitiesResponse>, Status> {
+        identities::list(&self.accounts, request).await
+    }
+
     async fn delete_me(&self, request: Request<DeleteMeRequest>) -> Result<Response<DeleteMeResponse>, Status> {
         let context = request_context(&request);
         let transport = self.transports.of(&request)?;
         let is_guest = authz::principal(&request)?.has_role(ReservedRole::Guest.code_name());
         let request = request.into_inner();
+        if request.id_token.is_some() {
+            let mut fields = Fields::new();
+            for (field, is_given) in [
+                ("current_password", !request.current_password.is_empty()),
+                ("guest_credential", !request.guest_credential.is_empty()),
+            ] {
+                if is_given {
+                    fields.reject(field, "must be empty with an id_token");
+                }
+            }
+            let proof = identities::proof(&mut fields, request.id_token);
+            let proof = fields.finish(|| proof)?;
+            self.accounts.delete_me_by_id_token(&context, &proof).await?;
+            return Ok(transport.clear(DeleteMeResponse {}));
+        }
         if is_guest && request.guest_credential.is_empty() && request.current_password.is_empty() {
             let why = "is required: a guest has no password to confirm the deletion with";
             return Err(InvalidFields::one("guest_credential", why).into());
@@ -209,7 +252,11 @@ fn text(address: Option<impl ToString>) -> String {
 
 fn password_change(request: &ChangePasswordRequest, rules: PasswordRules) -> Result<PasswordChange, InvalidFields> {
     let mut fields = Fields::new();
-    let current = fields.check("current_password", Password::presented(&request.current_password));
+    // A user who logs in with an identity provider may have none.
+    let current = match request.current_password.as_str() {
+        "" => None,
+        given => fields.check("current_password", Password::presented(given)),
+    };
     let new = passwords::replacing(
         &mut fields,
         rules,
@@ -217,10 +264,8 @@ fn password_change(request: &ChangePasswordRequest, rules: PasswordRules) -> Res
         &request.new_password,
         &request.new_password_confirmation,
     );
-    fields.finish(|| {
-        Some(PasswordChange {
-            current: current?,
-            new: new?,
-        })
-    })
+    if new.is_none() && request.current_password.is_empty() {
+        fields.reject("current_password", "is required unless the account has no password");
+    }
+    fields.finish(|| Some(PasswordChange { current, new: new? }))
 }

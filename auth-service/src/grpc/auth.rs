@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{
-    convert, credentials, guests, locale, passwords,
+    convert, credentials, guests, identities, locale, passwords,
     request_context::{context_without_bearer, request_context},
     transport::Transports,
 };
@@ -114,6 +114,27 @@ impl AuthService for AuthRpc {
                 device_token: logged_in.device_token.expose_secret().to_owned(),
             }),
         )
+    }
+
+    async fn list_identity_providers(
+        &self,
+        _: Request<proto::ListIdentityProvidersRequest>,
+    ) -> Result<Response<proto::ListIdentityProvidersResponse>, Status> {
+        Ok(Response::new(identities::list_providers(&self.accounts)))
+    }
+
+    async fn start_external_login(
+        &self,
+        request: Request<proto::StartExternalLoginRequest>,
+    ) -> Result<Response<proto::StartExternalLoginResponse>, Status> {
+        identities::start(&self.accounts, &request)
+    }
+
+    async fn login_with_id_token(
+        &self,
+        request: Request<proto::LoginWithIdTokenRequest>,
+    ) -> Result<Response<proto::LoginWithIdTokenResponse>, Status> {
+        identities::login(&self.accounts, &self.transports, request).await
     }
 
     async fn request_password_reset(

@@ -17,8 +17,7 @@ const TOKEN_TYPE: &str = "Bearer";
 pub(super) fn user(user: User) -> proto::User {
     proto::User {
         user_id: user.id.to_string(),
-        // The address of a guest is generated, and nobody receives mail there.
-        email: if user.is_guest { String::new() } else { user.email },
+        email: user.own_email().to_owned(),
         login: user.login,
         first_name: user.first_name,
         last_name: user.last_name,

@@ -53,9 +53,16 @@ pub(super) async fn change(
         None => ensure_bearer(&request, &mut fields, &["identifier"])?,
     }
     let email = fields.check("email", body.email.parse::<Email>());
-    let password = fields.check("current_password", Password::presented(&body.current_password));
+    // Only a bearer can have none.
+    let password = match body.current_password.as_str() {
+        "" if identifier.is_none() => None,
+        given => fields.check("current_password", Password::presented(given)),
+    };
+    if email.is_none() && body.current_password.is_empty() {
+        fields.reject("current_password", "is required unless the account has no password");
+    }
     ensure_not_reserved(&mut fields, None, email.as_ref());
-    let (email, password) = fields.finish(|| Some((email?, password?)))?;
+    let email = fields.finish(|| email)?;
     accounts.change_email(&context, identifier, password, email).await?;
     Ok(Response::new(proto::ChangeEmailResponse {}))
 }

@@ -221,6 +221,53 @@ impl From<Error> for ErrorReply {
                 "this is a guest account, which has no password, login or e-mail address of its own; call \
                 UpgradeAccount first, or send the `guest_credential` where the call takes one",
             ),
+            Error::IdentityProviderNotFound => Self::new(
+                Code::NotFound,
+                R::IdentityProviderNotFound,
+                "this deployment has no identity provider with this name",
+            ),
+            Error::IdTokenInvalid => Self::new(
+                Code::Unauthenticated,
+                R::IdTokenInvalid,
+                "the ID token is not one of this provider for this deployment and this nonce, or has expired; ask \
+                the provider for a new one",
+            ),
+            Error::ExternalNonceInvalid => Self::new(
+                Code::Unauthenticated,
+                R::ExternalNonceInvalid,
+                "the nonce is not valid for this provider, has expired or was used already; call StartExternalLogin \
+                again",
+            ),
+            Error::IdentityProviderUnavailable(after) => Self::new(
+                Code::Unavailable,
+                R::IdentityProviderUnavailable,
+                "the identity provider cannot be reached at the moment; try again later, or log in in another way",
+            )
+            .with_retry_after(after),
+            Error::IdentityEmailInUse => Self::new(
+                Code::AlreadyExists,
+                R::IdentityEmailInUse,
+                "another account has this e-mail address; log in to it, and link the identity with LinkIdentity",
+            ),
+            Error::IdentityAlreadyLinked => Self::new(
+                Code::AlreadyExists,
+                R::IdentityAlreadyLinked,
+                "the identity is linked to another account; log in with it instead",
+            ),
+            Error::IdentityNotFound => {
+                Self::new(Code::NotFound, R::IdentityNotFound, "this account has no such identity")
+            }
+            Error::LastLoginMethod => Self::new(
+                Code::FailedPrecondition,
+                R::LastLoginMethod,
+                "this is the only way to log in to the account; set a password or link another identity first",
+            ),
+            Error::TooManyIdentities => Self::new(
+                Code::FailedPrecondition,
+                R::TooManyIdentities,
+                "the account has the largest possible number of identities; unlink one first",
+            ),
+            Error::StepUpRequired(required) => authz::step_up_required(required),
             Error::GuestsNotAdmitted => Self::new(
                 Code::FailedPrecondition,
                 R::GuestsNotAdmitted,

@@ -8,7 +8,7 @@ use base::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{audit, convert, request_context::request_context};
+use super::{audit, convert, identities, request_context::request_context};
 use crate::{
     domain::{Accounts, Error, ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
     model::{EmailUndo, MailedCode, WaitingMail},
@@ -63,6 +63,7 @@ fn account(account: ExportedAccount) -> ExportMeResponse {
         user: Some(convert::user(account.profile.user)),
         roles: account.profile.roles,
         permissions: account.profile.permissions,
+        identities: account.identities.into_iter().map(identities::identity).collect(),
         codes: account.codes.into_iter().map(code).collect(),
         former_emails: account.former_emails.into_iter().map(former_email).collect(),
         email_remind_time: account.email_remind_time.map(Into::into),

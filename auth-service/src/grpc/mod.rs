@@ -14,6 +14,7 @@ mod fields;
 #[cfg(test)]
 mod fuzz;
 mod guests;
+mod identities;
 mod keys;
 mod locale;
 mod passwords;

@@ -5,7 +5,7 @@ use proto::auth::v1::{ReauthenticateRequest, ReauthenticateResponse, reauthentic
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use super::{convert, guests, request_context::request_context};
+use super::{convert, guests, identities, request_context::request_context};
 use crate::domain::{Accounts, Password, Proof, RequestedAudience};
 
 pub(super) async fn reauthenticate(
@@ -29,10 +29,11 @@ fn parse(request: ReauthenticateRequest) -> Result<(Proof, Option<RequestedAudie
             guests::credential(&mut fields, &credential);
             Some(Proof::GuestCredential(SecretString::from(credential)))
         }
+        Some(Presented::IdToken(given)) => identities::proof(&mut fields, Some(given)).map(Proof::IdToken),
         None => {
             fields.reject(
                 "password",
-                "is required unless the caller is a guest, who sends a guest_credential",
+                "is required unless the caller is a guest, who sends a guest_credential, or sends an id_token",
             );
             None
         }

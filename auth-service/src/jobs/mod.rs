@@ -87,6 +87,11 @@ impl Jobs {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
         });
+        let accounts = self.accounts.clone();
+        running.every_by(&self.clock, PURGE, "nonce purge", move || {
+            let accounts = accounts.clone();
+            async move { accounts.purge_nonces().await }.boxed()
+        });
         let accounts = self.accounts;
         running.every_by(&self.clock, PURGE, "idle guests", move || {
             let accounts = accounts.clone();

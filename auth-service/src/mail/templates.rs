@@ -55,6 +55,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("en/device_login.html"),
     built_in!("en/refresh_token_reused.txt"),
     built_in!("en/refresh_token_reused.html"),
+    built_in!("en/identity_linked.txt"),
+    built_in!("en/identity_linked.html"),
+    built_in!("en/identity_unlinked.txt"),
+    built_in!("en/identity_unlinked.html"),
     built_in!("ru/password_reset.txt"),
     built_in!("ru/password_reset.html"),
     built_in!("ru/administrator_reset.txt"),
@@ -77,6 +81,10 @@ const BUILT_IN: &[(&str, &str)] = &[
     built_in!("ru/device_login.html"),
     built_in!("ru/refresh_token_reused.txt"),
     built_in!("ru/refresh_token_reused.html"),
+    built_in!("ru/identity_linked.txt"),
+    built_in!("ru/identity_linked.html"),
+    built_in!("ru/identity_unlinked.txt"),
+    built_in!("ru/identity_unlinked.html"),
 ];
 
 /// Values that a template shows. Values that a kind of mail does not have are empty.
@@ -100,6 +108,8 @@ pub(crate) struct Contents {
     pub(crate) new_login: Option<String>,
     /// User agent of the device; may be empty.
     pub(crate) user_agent: Option<String>,
+    /// Name of an identity provider.
+    pub(crate) provider: Option<String>,
     /// Whether the present password no longer works.
     pub(crate) is_invalidated: bool,
     /// Whether an administrator made the change.
@@ -213,6 +223,7 @@ impl Templates {
                     old_login: Some("ann".to_owned()),
                     new_login: Some("bob".to_owned()),
                     user_agent: is_full.then(|| "Firefox/120.0".to_owned()),
+                    provider: Some("Google".to_owned()),
                     is_invalidated: is_full,
                     is_by_administrator,
                 };
@@ -256,6 +267,7 @@ impl Templates {
             login => contents.login.as_deref().unwrap_or_default(),
             old_login => contents.old_login.as_deref().unwrap_or_default(),
             new_login => contents.new_login.as_deref().unwrap_or_default(),
+            provider => contents.provider.as_deref().unwrap_or_default(),
             user_agent => contents.user_agent.as_deref().unwrap_or_default(),
             is_invalidated => contents.is_invalidated,
             is_by_administrator => contents.is_by_administrator,
@@ -350,6 +362,7 @@ mod tests {
             old_login: Some("ann".to_owned()),
             new_login: Some("ann.new".to_owned()),
             user_agent: Some("Firefox 120".to_owned()),
+            provider: Some("Example ID".to_owned()),
             is_invalidated: true,
             is_by_administrator: false,
         }
@@ -428,6 +441,8 @@ mod tests {
                 (MailKind::LoginChanged, "ann.new"),
                 (MailKind::DeviceLogin, "Firefox 120"),
                 (MailKind::RefreshTokenReused, "play.example.com"),
+                (MailKind::IdentityLinked, "Example ID"),
+                (MailKind::IdentityUnlinked, "Example ID"),
             ] {
                 let mail = templates.render(locale, kind, &contents()).expect("a mail");
                 assert!(mail.text.contains(shown) && mail.text.contains("2023-11-14 22:13 UTC"));

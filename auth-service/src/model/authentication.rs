@@ -27,6 +27,10 @@ impl AuthMethods {
     /// software keeps on the device, and that nobody knows by heart as they would a password.
     pub(crate) const GUEST_CREDENTIAL: Self = Self(Cow::Borrowed("swk"));
 
+    /// An ID token of another provider. There is no registered method for it, and others use this
+    /// name. The methods that the provider itself names are its own claim, and are not repeated.
+    pub(crate) const ID_TOKEN: Self = Self(Cow::Borrowed("fed"));
+
     /// Reads the methods as they are stored. A later version may have stored ones that this version
     /// does not know.
     pub(crate) const fn stored(text: String) -> Self {

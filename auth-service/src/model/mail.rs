@@ -59,12 +59,16 @@ db::text_enum! {
         /// Notice to the former address that the address has changed. If it was verified, the
         /// notice has a link that undoes the change.
         EmailChanged = "email_changed",
+        /// Notice that an identity at a provider was linked to the account.
+        IdentityLinked = "identity_linked",
+        /// Notice that an identity at a provider was unlinked from the account.
+        IdentityUnlinked = "identity_unlinked",
     }
 }
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::PasswordReset,
         Self::AdministratorReset,
         Self::Invitation,
@@ -76,6 +80,8 @@ impl MailKind {
         Self::EmailReverted,
         Self::DeviceLogin,
         Self::RefreshTokenReused,
+        Self::IdentityLinked,
+        Self::IdentityUnlinked,
     ];
 }
 

@@ -10,6 +10,7 @@ mod catalog;
 mod feed;
 mod guest;
 mod holdings;
+mod identity;
 mod mail;
 mod reserved;
 mod service_account;
@@ -25,11 +26,12 @@ pub(crate) use self::{
     feed::{FeedHead, FeedKind},
     guest::GuestCredential,
     holdings::{Holdings, TokenHoldings, covers},
+    identity::UserIdentity,
     mail::{AccountCode, CodePurpose, EmailUndo, MailKind, MailedCode, OutboxMail, WaitingMail},
     reserved::{ReservedAction, ReservedRole},
     service_account::ServiceAccount,
     session::{Ended, Rotation, Session, SessionEnd, TokenState},
     signing_key::{KeyState, SigningKeyRecord},
-    user::{User, UserFilter},
+    user::{User, UserFilter, generated_address},
     user_import::ImportProgress,
 };

@@ -53,6 +53,16 @@ impl User {
         !self.is_service && !self.is_deleted()
     }
 
+    /// Returns the user's e-mail address, or an empty text if the stored one was generated because
+    /// the user has none.
+    pub(crate) fn own_email(&self) -> &str {
+        if self.is_guest || self.email == generated_address(self.id) {
+            ""
+        } else {
+            &self.email
+        }
+    }
+
     /// Returns the time when the password expires if it is temporary. `life` is the lifetime of a
     /// temporary password.
     pub(crate) fn password_expire_time(&self, life: Duration) -> Option<Timestamp> {
@@ -67,6 +77,12 @@ impl User {
     pub(crate) const fn is_deleted(&self) -> bool {
         self.delete_time.is_some()
     }
+}
+
+/// Returns the address that is stored for a user who has come from an identity provider without
+/// one. The domain does not exist (RFC 6761, section 6.4).
+pub(crate) fn generated_address(id: UserId) -> String {
+    format!("{id}@external.invalid")
 }
 
 /// Filter for users.

@@ -12,6 +12,7 @@ mod grant;
 mod groups;
 mod guest;
 mod holding;
+mod identity;
 mod mail;
 mod new_role;
 mod permission;
@@ -67,6 +68,10 @@ pub(crate) use self::{
     holding::{
         SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
         users_with_holdings,
+    },
+    identity::{
+        identities_delete, identities_delete_since, identities_of_user, identity_by_subject, identity_delete,
+        identity_insert, identity_record_use, nonce_use, nonces_delete_before,
     },
     mail::{
         StoredRequest, mail_claim, mail_delete, mail_insert, mail_is_due, mail_postpone, mail_quota_delete,

@@ -191,6 +191,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{Nullable, Text};
+
+    user_identities (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        issuer -> Text,
+        subject -> Text,
+        provider -> Text,
+        create_time -> Timestamp,
+        last_use_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::Timestamp;
+    use diesel::sql_types::Binary;
+
+    used_nonces (digest) {
+        digest -> Binary,
+        expire_time -> Timestamp,
+    }
+}
+
+diesel::table! {
     use base::sql_types::Uuid;
     use diesel::sql_types::Text;
 

@@ -242,6 +242,7 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
 /// Deletes what other tables hold for a deleted user that only people have.
 pub(super) async fn user_belongings_delete(conn: &mut Conn, id: UserId) -> db::Result<()> {
     super::guest_credential_delete(conn, id).await?;
+    super::identities_delete(conn, id).await?;
     super::imported_password_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;

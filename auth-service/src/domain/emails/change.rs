@@ -33,7 +33,7 @@ impl Accounts {
         &self,
         context: &RequestContext,
         identifier: Option<String>,
-        password: Password,
+        password: Option<Password>,
         email: Email,
     ) -> Result<(), Error> {
         const ACTION: &str = "user.request_email_change";
@@ -41,14 +41,12 @@ impl Accounts {
         if !self.mails.reaches(email.as_str()) {
             return Err(Error::EmailUnreachable);
         }
-        let verified = match &identifier {
-            Some(identifier) => {
-                self.verify_identified(context, identifier, password.clone(), ACTION)
-                    .await?
-            }
-            None => self.verify_actor(context, password.clone(), ACTION).await?,
+        let given = password.clone();
+        let verified = match (&identifier, given) {
+            (Some(identifier), Some(password)) => self.verify_identified(context, identifier, password, ACTION).await?,
+            (_, given) => self.verify_actor_or_recent_login(context, given, ACTION).await?,
         };
-        if password.is_login_or_email(None, Some(&email)) {
+        if password.is_some_and(|password| password.is_login_or_email(None, Some(&email))) {
             return Err(InvalidFields::one("email", "must not be the password").into());
         }
         // Limited like a registration, because the answer also reveals whether an address is taken.

@@ -152,7 +152,8 @@ impl Accounts {
             email_folded: undo.email_folded.clone(),
         };
         let user = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
-        // Later addresses may be those of whoever took the account over.
+        // Later identities and addresses may be those of whoever took the account over.
+        store::identities_delete_since(tx, user.id, undo.create_time).await?;
         store::email_undos_delete_since(tx, user.id, undo.create_time).await?;
         self.attempts.forget(tx, &user).await?;
         // Counted apart from the mails that anyone can ask for, so that it is sent in any case.

@@ -47,6 +47,8 @@ pub(in crate::domain) enum Purpose {
     MailQuota,
     /// The HMAC of the credentials of guests.
     GuestCredentials,
+    /// The MAC of nonces for external logins.
+    ExternalNonces,
 }
 
 impl ServerSecrets {
@@ -113,6 +115,7 @@ fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
         Purpose::MailRequests => b"auth-service mail requests v1".as_slice(),
         Purpose::MailQuota => b"auth-service mail quota v1".as_slice(),
         Purpose::GuestCredentials => b"auth-service guest credentials v1".as_slice(),
+        Purpose::ExternalNonces => b"auth-service external nonces v1".as_slice(),
     };
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])

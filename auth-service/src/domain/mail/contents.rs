@@ -90,6 +90,19 @@ impl Mails {
                 user_agent: Some(user_agent),
                 ..event(time, ip_address)
             },
+            Letter::IdentityLinked {
+                provider,
+                time,
+                ip_address,
+            }
+            | Letter::IdentityUnlinked {
+                provider,
+                time,
+                ip_address,
+            } => Contents {
+                provider: Some(provider),
+                ..event(time, ip_address)
+            },
         }
     }
 

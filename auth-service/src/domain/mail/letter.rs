@@ -80,6 +80,24 @@ pub(in crate::domain) enum Letter {
         /// Address from which it was used; may be empty.
         ip_address: String,
     },
+    /// An identity was linked to the account.
+    IdentityLinked {
+        /// Name of the provider for people.
+        provider: String,
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was linked; may be empty.
+        ip_address: String,
+    },
+    /// An identity was unlinked from the account.
+    IdentityUnlinked {
+        /// Name of the provider for people.
+        provider: String,
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was unlinked; may be empty.
+        ip_address: String,
+    },
 }
 
 /// Content of a mail with a code.
@@ -141,7 +159,9 @@ impl Letter {
             | Self::LoginChanged { .. }
             | Self::EmailChanged { .. }
             | Self::DeviceLogin { .. }
-            | Self::RefreshTokenReused { .. } => None,
+            | Self::RefreshTokenReused { .. }
+            | Self::IdentityLinked { .. }
+            | Self::IdentityUnlinked { .. } => None,
         }
     }
 
@@ -158,6 +178,8 @@ impl Letter {
             Self::EmailReverted(_) => MailKind::EmailReverted,
             Self::DeviceLogin { .. } => MailKind::DeviceLogin,
             Self::RefreshTokenReused { .. } => MailKind::RefreshTokenReused,
+            Self::IdentityLinked { .. } => MailKind::IdentityLinked,
+            Self::IdentityUnlinked { .. } => MailKind::IdentityUnlinked,
         }
     }
 }

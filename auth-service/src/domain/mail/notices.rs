@@ -45,6 +45,16 @@ pub(in crate::domain) enum Notice<'a> {
     DeviceLogin,
     /// An old refresh token was used again, so its session was ended.
     RefreshTokenReused,
+    /// An identity was linked to the account.
+    IdentityLinked {
+        /// Name of the provider for people.
+        provider: &'a str,
+    },
+    /// An identity was unlinked from the account.
+    IdentityUnlinked {
+        /// Name of the provider for people.
+        provider: &'a str,
+    },
 }
 
 impl Mails {
@@ -130,6 +140,16 @@ impl Notice<'_> {
                 ip_address,
             },
             Self::RefreshTokenReused => Letter::RefreshTokenReused { time, ip_address },
+            Self::IdentityLinked { provider } => Letter::IdentityLinked {
+                provider: provider.to_owned(),
+                time,
+                ip_address,
+            },
+            Self::IdentityUnlinked { provider } => Letter::IdentityUnlinked {
+                provider: provider.to_owned(),
+                time,
+                ip_address,
+            },
         }
     }
 }

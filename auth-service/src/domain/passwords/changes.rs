@@ -32,7 +32,8 @@ use crate::{
 /// The current password and the new one.
 #[derive(Debug)]
 pub(crate) struct PasswordChange {
-    pub(crate) current: Password,
+    /// The current password; `None` if the user has none.
+    pub(crate) current: Option<Password>,
     pub(crate) new: Password,
 }
 
@@ -45,7 +46,7 @@ impl Accounts {
         change: PasswordChange,
     ) -> Result<TokenPair, Error> {
         let found = self
-            .verify_actor(context, change.current, "user.change_password")
+            .verify_actor_or_recent_login(context, change.current, "user.change_password")
             .await?;
         ensure_fit(&change.new, &found, "new_password")?;
         let client = Client::Recognized(found.id);

@@ -39,6 +39,7 @@ use crate::domain::{
         padding::{Padding, most_expensive},
         password::Password,
         queue::{Client, FairQueue, Full, Turn},
+        unusable::UNUSABLE_SALT,
     },
 };
 
@@ -195,10 +196,12 @@ impl HashingPool {
         hash.await?.map_err(internal)
     }
 
-    /// Returns the PHC string of a random hash, which no known password matches. To verify a
-    /// password against it takes as long as against any other.
+    /// Returns the PHC string of a random hash, which no known password matches, for a user
+    /// [without a password](super::unusable). To verify a password against it takes as long as
+    /// against any other.
     pub(crate) fn unusable(&self) -> Result<SecretString, Error> {
-        dummy(&self.argon2).map(SecretString::from).map_err(internal)
+        let hash = random_hash(&self.argon2, &UNUSABLE_SALT);
+        hash.map(SecretString::from).map_err(internal)
     }
 
     /// Fails as [`permit`](Self::permit) does if there is no place at present. Called early, so
@@ -401,9 +404,13 @@ fn phc(argon2: &Argon2<'_>, salt: &[u8], output: Output) -> Result<String, argon
 
 /// Returns a PHC string for which nobody knows a password: its hash is random.
 fn dummy(argon2: &Argon2<'_>) -> Result<String, argon2::password_hash::Error> {
+    random_hash(argon2, &generate_salt())
+}
+
+fn random_hash(argon2: &Argon2<'_>, salt: &[u8]) -> Result<String, argon2::password_hash::Error> {
     let mut output = [0; OUTPUT_LEN];
     rand::fill(&mut output[..]);
-    phc(argon2, &generate_salt(), Output::new(&output)?)
+    phc(argon2, salt, Output::new(&output)?)
 }
 
 /// Starts this many threads. They run the jobs that are sent, until the sender is dropped.

@@ -17,3 +17,4 @@ pub(super) mod password;
 pub(super) mod present_costs;
 pub(super) mod queue;
 pub(super) mod reset;
+pub(super) mod unusable;

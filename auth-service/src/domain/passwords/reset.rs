@@ -95,6 +95,11 @@ impl Accounts {
             let mut user = recorded.ok_or(Error::CodeInvalid)?;
             let revoked = revocation::log_out_everywhere(tx, user.id, None, SessionEnd::PasswordChanged, now).await?;
             store::user_set_password(tx, user.id, &hash, false).await?;
+            if user.email_verify_time.is_none() {
+                // The address is proved for the first time. Whoever had the account before may have
+                // linked an identity of their own.
+                store::identities_delete(tx, user.id).await?;
+            }
             // Guesses at the old password no longer make the owner wait.
             self.attempts.forget(tx, &user).await?;
             user.token_version = revoked.token_version;

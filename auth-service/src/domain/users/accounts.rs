@@ -11,6 +11,7 @@ use crate::{
         emails::rule::EmailRequirement,
         error::Error,
         guests::rules::Guests,
+        identities::rules::Identities,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules, present_costs::PresentCosts},
         sessions::lifecycle::Sessions,
@@ -41,6 +42,7 @@ pub(crate) struct Accounts {
     /// Whether users may register themselves.
     pub(crate) registration_open: bool,
     pub(crate) guests: Guests,
+    pub(crate) identities: Identities,
     pub(crate) export_limits: ExportLimits,
 }
 

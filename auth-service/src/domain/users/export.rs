@@ -21,7 +21,7 @@ use crate::{
         users::accounts::{Accounts, Profile},
     },
     ids::{AuditEventKind, DeviceId},
-    model::{AuditEntry, AuditFilter, EmailUndo, MailedCode, Session, User, WaitingMail},
+    model::{AuditEntry, AuditFilter, EmailUndo, MailedCode, Session, User, UserIdentity, WaitingMail},
     store,
 };
 
@@ -65,6 +65,7 @@ pub(crate) struct ExportPage {
 #[derive(Debug)]
 pub(crate) struct ExportedAccount {
     pub(crate) profile: Profile,
+    pub(crate) identities: Vec<UserIdentity>,
     pub(crate) codes: Vec<MailedCode>,
     /// Former addresses to which the user can still return.
     pub(crate) former_emails: Vec<EmailUndo>,
@@ -127,6 +128,7 @@ impl Accounts {
         let account = match profile {
             Some(profile) => Some(ExportedAccount {
                 profile,
+                identities: store::identities_of_user(conn, id).await?,
                 codes: store::mailed_codes_of_user(conn, id).await?,
                 former_emails: store::email_undos(conn, id).await?,
                 email_remind_time: store::email_reminder(conn, id).await?,
@@ -266,6 +268,7 @@ mod tests {
         ("user_roles", "roles"),
         ("user_permissions", "permissions"),
         ("sessions", "sessions"),
+        ("user_identities", "identities"),
         ("account_codes", "codes"),
         ("mail_outbox", "waiting_mails"),
         ("email_undos", "former_emails"),
@@ -294,6 +297,7 @@ mod tests {
             "imported_passwords",
             "it says only how the password was hashed elsewhere, until the next login",
         ),
+        ("used_nonces", "it holds hashes of random texts, and names no user"),
         ("user_imports", "it is about no user"),
         ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),

@@ -1,7 +1,7 @@
 //! Login.
 
 use base::clock::Settled;
-use db::write_tx;
+use db::{Conn, write_tx};
 use secrecy::SecretString;
 
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         audit::event::AuditEvent,
         counts,
         error::Error,
-        feed,
+        feed::{self, Change},
         mail::notices::Notice,
         passwords::{
             attempts::{Attempt, Attempts, Guess},
@@ -19,7 +19,7 @@ use crate::{
             queue::Client,
         },
         request_context::RequestContext,
-        sessions::{lifetimes::TokenPair, plain_logins::PlainLogin},
+        sessions::{lifecycle::Sessions, lifetimes::TokenPair, plain_logins::PlainLogin},
         tokens::access::RequestedAudience,
         users::{accounts::Accounts, names, people::person_with_password},
     },
@@ -58,6 +58,22 @@ pub(crate) struct LoggedIn {
     pub(crate) tokens: TokenPair,
     /// Token for later logins on the same device.
     pub(crate) device_token: SecretString,
+}
+
+/// A login whose user has proved who they are, and has no session yet.
+#[derive(Debug)]
+pub(in crate::domain) struct ProvenLogin<'a> {
+    /// The device, if the user is known to use it.
+    pub(in crate::domain) device: Option<DeviceId>,
+    /// Whether the user is told of the login by mail.
+    pub(in crate::domain) is_noticed: bool,
+    pub(in crate::domain) methods: AuthMethods,
+    /// Attempt that was counted, if the proof can be guessed.
+    pub(in crate::domain) attempt: Option<&'a Attempt>,
+    /// Event for the audit log, without the session.
+    pub(in crate::domain) event: AuditEvent,
+    /// Changes that are published with the login.
+    pub(in crate::domain) published: Vec<Change>,
 }
 
 /// Hashes that a login stores in place of the present one.
@@ -178,29 +194,19 @@ impl Accounts {
                 let notice = Notice::PasswordChanged;
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
             }
-            if is_noticed {
-                let notice = Notice::DeviceLogin;
-                self.mails.post_notice(tx, context, &user, notice, now).await?;
-            }
             if let Some(hash) = &rehash {
                 store::user_password_rehash(tx, user.id, hash).await?;
             }
-            let by = (AuthMethods::PASSWORD, now);
-            let begun = sessions.begin(tx, context, &user, device, by).await?;
-            published.extend(begun.changes);
-            self.remind_to_verify(tx, &user).await?;
-            self.attempts.succeeded(tx, &attempt).await?;
-            AuditEvent::new(ACTION)
-                .user(user.id)
-                .detail("session_id", begun.session_id)
-                .record(tx, context, now)
-                .await?;
-            feed::publish(tx, published, now).await?;
-            Ok::<_, Error>(Some(LoggedIn {
-                user,
-                tokens: begun.tokens,
-                device_token: begun.device_token,
-            }))
+            let proven = ProvenLogin {
+                device,
+                is_noticed,
+                methods: AuthMethods::PASSWORD,
+                attempt: Some(&attempt),
+                event: AuditEvent::new(ACTION).user(user.id),
+                published,
+            };
+            let logged_in = self.complete_login(tx, context, &sessions, user, proven).await?;
+            Ok::<_, Error>(Some(logged_in))
         });
         match logged_in? {
             Some(logged_in) => Ok(logged_in),
@@ -208,6 +214,41 @@ impl Accounts {
                 .refuse_login(context, ACTION, (Some(found), Verdict::Wrong), &attempt)
                 .await),
         }
+    }
+
+    /// Begins the session of a user who has proved who they are, whatever the method, in the
+    /// transaction of the login. The login has been recorded in the user's row, which is locked by
+    /// that.
+    pub(in crate::domain) async fn complete_login(
+        &self,
+        tx: &mut Conn,
+        context: &RequestContext,
+        sessions: &Sessions,
+        user: User,
+        proven: ProvenLogin<'_>,
+    ) -> Result<LoggedIn, Error> {
+        // The time is read again, because another transaction may have held the row for long.
+        let now = self.clock.now();
+        if proven.is_noticed {
+            let notice = Notice::DeviceLogin;
+            self.mails.post_notice(tx, context, &user, notice, now).await?;
+        }
+        let by = (proven.methods, now);
+        let begun = sessions.begin(tx, context, &user, proven.device, by).await?;
+        let mut published = proven.published;
+        published.extend(begun.changes);
+        self.remind_to_verify(tx, &user).await?;
+        if let Some(attempt) = proven.attempt {
+            self.attempts.succeeded(tx, attempt).await?;
+        }
+        let event = proven.event.detail("session_id", begun.session_id);
+        event.record(tx, context, now).await?;
+        feed::publish(tx, published, now).await?;
+        Ok(LoggedIn {
+            user,
+            tokens: begun.tokens,
+            device_token: begun.device_token,
+        })
     }
 
     /// Returns whether the password is a temporary one that has expired. Another process may have

@@ -14,7 +14,7 @@ use crate::{
         error::Error,
         feed::{self, Change},
         mail::notices::Notice,
-        passwords::{changes::ensure_still_verified, password::Password},
+        passwords::{changes::ensure_still_verified, password::Password, unusable::has_password},
         rbac::authority,
         request_context::RequestContext,
         sessions::revocation,
@@ -100,9 +100,12 @@ impl Accounts {
                 if present.is_guest {
                     return Err(Error::GuestAccount);
                 }
-                let password = password.ok_or(Error::ReauthenticationRequired)?;
-                changes.ensure_unlike(&password, &present)?;
-                verified = Some(self.verify_actor(context, password, UPDATE).await?);
+                if let Some(password) = &password {
+                    changes.ensure_unlike(password, &present)?;
+                } else if has_password(&present) {
+                    return Err(Error::ReauthenticationRequired);
+                }
+                verified = Some(self.verify_actor_or_recent_login(context, password, UPDATE).await?);
                 // Limited like a registration, because the answer also reveals whether a name is
                 // taken.
                 self.attempts.admit_registration(context)?;

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         audit::event::AuditEvent,
         error::Error,
+        identities::proof::{IdTokenProof, ProvenIdentity},
         passwords::{changes::ensure_still_verified, password::Password},
         request_context::RequestContext,
         tokens::access::{AccessToken, Bearer, RequestedAudience},
@@ -28,6 +29,8 @@ pub(crate) enum Proof {
     Password(Password),
     /// The credential of a guest, as presented.
     GuestCredential(SecretString),
+    /// An ID token of an identity of the actor.
+    IdToken(IdTokenProof),
 }
 
 /// A proof that is right.
@@ -35,6 +38,7 @@ enum Proven {
     /// The user, as read when the password was verified.
     Password(Box<User>),
     GuestCredential,
+    Identity(Box<ProvenIdentity>),
 }
 
 impl Accounts {
@@ -61,26 +65,36 @@ impl Accounts {
                 self.verify_actor_as_guest(context, credential, ACTION).await?;
                 Proven::GuestCredential
             }
+            Proof::IdToken(proof) => {
+                let proven = self.verify_actor_by_id_token(context, &proof, ACTION).await?;
+                Proven::Identity(Box::new(proven))
+            }
         };
         let issued: Result<Option<AccessToken>, Error> = write_tx!(self.db, |tx| {
+            if let Proven::Identity(proven) = &proven {
+                proven.use_nonce(tx).await?;
+            }
             let (user, session) = self.lock_actor(tx, context).await?;
-            let methods = match &proven {
+            let now = self.clock.now();
+            let (time, methods) = match &proven {
                 Proven::Password(verified) => {
                     ensure_still_verified(&user, verified)?;
-                    AuthMethods::PASSWORD
+                    (now, AuthMethods::PASSWORD)
                 }
                 // The account may have been upgraded meanwhile.
                 Proven::GuestCredential if store::guest_credential(tx, user.id).await?.is_none() => return Ok(None),
-                Proven::GuestCredential => AuthMethods::GUEST_CREDENTIAL,
+                Proven::GuestCredential => (now, AuthMethods::GUEST_CREDENTIAL),
+                // The identity may have been unlinked meanwhile.
+                Proven::Identity(proven) if !proven.is_of(tx, user.id).await? => return Err(Error::IdentityNotFound),
+                Proven::Identity(proven) => (proven.auth_time.min(now), AuthMethods::ID_TOKEN),
             };
-            let now = self.clock.now();
             let event = AuditEvent::new(ACTION)
                 .target("session", session.id)
                 .concerning(user.id);
             let event = event.detail("methods", methods.as_str());
             event.record(tx, context, now).await?;
             let holdings = store::token_holdings(tx, user.id).await?;
-            let authentication = Authentication::new(now, methods);
+            let authentication = Authentication::new(time, methods);
             let bearer = Bearer::Session(session.id, &authentication);
             Ok(Some(sessions.issuer.issue(&user, &holdings, bearer)?))
         });

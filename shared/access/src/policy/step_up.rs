@@ -22,6 +22,12 @@ pub struct StepUp {
 }
 
 impl StepUp {
+    /// A login within the last 15 minutes.
+    pub const RECENT_LOGIN: Self = Self {
+        max_age: DEFAULT_MAX_AGE,
+        acr: None,
+    };
+
     /// Reads the requirement that a policy declares.
     pub(super) fn declared(declared: &proto::StepUp) -> Result<Self, &'static str> {
         let max_age = match declared.max_auth_age_seconds {
@@ -41,7 +47,7 @@ impl StepUp {
     /// Returns whether the login of the principal is recent and strong enough. A service always
     /// meets the requirement: it proves its secret every few minutes, and has no user who could log
     /// in again.
-    pub(crate) fn is_met_by(self, principal: &Principal, clock: &Clock) -> bool {
+    pub fn is_met_by(self, principal: &Principal, clock: &Clock) -> bool {
         principal.is_service() || self.is_met_at(principal, clock.now(), clock.monotonic())
     }
 

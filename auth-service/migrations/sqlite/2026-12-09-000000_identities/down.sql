@@ -1,0 +1,2 @@
+DROP TABLE used_nonces;
+DROP TABLE user_identities;

@@ -1,0 +1,17 @@
+//! Identity providers: what the operator's file says of them, their keys, and their ID tokens.
+//!
+//! Nothing here knows the database or the users. The rules about logins with an ID token are in
+//! `domain`.
+
+mod claims;
+mod file;
+mod key_cache;
+mod keys;
+mod provider;
+mod spec;
+
+pub(crate) use self::{
+    file::{InvalidProviders, parse},
+    provider::{IdentityProvider, IdentityProviders, Unverified},
+    spec::ProviderSpec,
+};
