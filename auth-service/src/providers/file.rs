@@ -1,5 +1,5 @@
-//! The operator's file of identity providers: a JSON array of objects. Everything that is wrong with
-//! it is reported at once.
+//! The operator's file of identity providers: a JSON array of objects. Everything that is wrong
+//! with it is reported at once.
 
 use access::token::{Object, Reach};
 use serde_json::{Map, Value};

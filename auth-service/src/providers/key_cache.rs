@@ -1,8 +1,8 @@
 //! Keys of one provider, loaded when they are needed and kept while the provider is out of reach.
 //!
 //! A load is begun at most once in [`BETWEEN_LOADS`], whatever tokens are sent: anyone can send one
-//! that names an unknown key. It does not end with the call that needed it, so a caller who gives up
-//! cannot keep the keys old.
+//! that names an unknown key. It does not end with the call that needed it, so a caller who gives
+//! up cannot keep the keys old.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -8,6 +8,7 @@ mod audit;
 mod feed;
 mod grpc;
 mod guests;
+mod identities;
 mod import;
 mod jobs;
 mod keys;

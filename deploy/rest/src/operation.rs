@@ -14,15 +14,17 @@ use crate::{
 };
 
 /// RPCs that set the cookie: their response contains a refresh token.
-const GIVES_COOKIE: [&str; 8] = [
+const GIVES_COOKIE: [&str; 10] = [
     "auth.v1.AuthService.Register",
     "auth.v1.AuthService.RegisterGuest",
     "auth.v1.AuthService.Login",
     "auth.v1.AuthService.LoginGuest",
+    "auth.v1.AuthService.LoginWithIdToken",
     "auth.v1.AuthService.ResetPassword",
     "auth.v1.AuthService.RotateTokens",
     "auth.v1.AccountService.ChangePassword",
     "auth.v1.AccountService.UpgradeAccount",
+    "auth.v1.AccountService.UpgradeAccountWithIdToken",
 ];
 /// RPCs that read the cookie.
 const TAKES_COOKIE: [&str; 4] = [

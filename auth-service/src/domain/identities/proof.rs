@@ -81,8 +81,8 @@ impl Accounts {
         }
     }
 
-    /// Verifies an ID token of an identity of the actor. The audit log records a refusal as a failed
-    /// `action`.
+    /// Verifies an ID token of an identity of the actor. The audit log records a refusal as a
+    /// failed `action`.
     pub(in crate::domain) async fn verify_actor_by_id_token(
         &self,
         context: &RequestContext,
@@ -125,8 +125,8 @@ impl Accounts {
 }
 
 impl ProvenIdentity {
-    /// Uses the nonce up. This comes first in a transaction, so that others with the same nonce wait
-    /// for its end. If the transaction is rolled back, the nonce can be used again.
+    /// Uses the nonce up. This comes first in a transaction, so that others with the same nonce
+    /// wait for its end. If the transaction is rolled back, the nonce can be used again.
     pub(in crate::domain) async fn use_nonce(&self, tx: &mut Conn) -> Result<(), Error> {
         if store::nonce_use(tx, &self.nonce.digest, self.nonce.expire_time).await? {
             Ok(())

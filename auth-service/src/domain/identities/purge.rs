@@ -11,13 +11,13 @@ use crate::{
 
 /// Number of nonces that one transaction deletes.
 const BATCH: i64 = 500;
-/// Time after its expiry for which a used nonce is remembered, so that a clock that is set back does
-/// not make it valid again.
+/// Time after its expiry for which a used nonce is remembered, so that a clock that is set back
+/// does not make it valid again.
 const MEMORY: Duration = Duration::from_hours(24);
 
 impl Accounts {
-    /// Deletes nonces that were used long ago, batch by batch. Does nothing while the clock cannot be
-    /// relied on.
+    /// Deletes nonces that were used long ago, batch by batch. Does nothing while the clock cannot
+    /// be relied on.
     pub(crate) async fn purge_nonces(&self) -> Result<(), Error> {
         loop {
             let Some(settled) = self.db.settled(&self.clock).await? else {

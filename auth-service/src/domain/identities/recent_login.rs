@@ -17,7 +17,8 @@ use crate::{
 
 impl Accounts {
     /// Verifies the actor's current password, or, if they have none, that they have logged in
-    /// recently. Returns the actor. The audit log records a wrong password as a refusal of `action`.
+    /// recently. Returns the actor. The audit log records a wrong password as a refusal of
+    /// `action`.
     pub(in crate::domain) async fn verify_actor_or_recent_login(
         &self,
         context: &RequestContext,

@@ -2,8 +2,8 @@
 //! password was taken, and users who log in with an identity provider.
 //!
 //! Their hash is random, so that no known password matches. Its salt is fixed and marks it. A hash
-//! that a replica of the previous version stores has a random salt, so the mark needs no column that
-//! such a replica would have to write.
+//! that a replica of the previous version stores has a random salt, so the mark needs no column
+//! that such a replica would have to write.
 
 use secrecy::ExposeSecret as _;
 

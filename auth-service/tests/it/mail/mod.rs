@@ -2,6 +2,7 @@
 
 mod change;
 mod guests;
+mod identities;
 mod invitations;
 mod notices;
 mod outbox;

@@ -290,6 +290,8 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
         let with = |name: &'static str, value: &str| vec![name.to_owned(), value.to_owned()];
         let without_secret = || with("--database-url", &setup.url);
         let with_secret = || [without_secret(), with("--auth-secret-file", secret)].concat();
+        let providers = setup.write("providers", r#"[{"name": "My IdP", "isuer": "x", "audiences": ["a"]}]"#);
+        let providers = providers.to_str().expect("UTF-8");
         let with_database = |url: &str| [with("--database-url", url), with("--auth-secret-file", secret)].concat();
         let bad = |name: &'static str, value: &str| [with_secret(), with(name, value)].concat();
         for (arguments, words) in [
@@ -325,6 +327,15 @@ fn a_bad_setting_exits_with_64_and_a_clear_message() {
             (
                 [without_secret(), with("--auth-secret-file", "/nowhere/secret")].concat(),
                 "/nowhere/secret: No such file",
+            ),
+            (
+                bad("--identity-providers-file", "/nowhere/providers"),
+                "--identity-providers-file /nowhere/providers: No such file",
+            ),
+            (bad("--identity-providers-file", providers), "entry 1: name must be"),
+            (
+                bad("--identity-providers-file", providers),
+                "entry 1: isuer is not known",
             ),
             (with("--auth-secret-file", secret), "required arguments"),
             (

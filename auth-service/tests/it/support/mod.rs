@@ -1,6 +1,7 @@
 //! A running auth-service with a database and ports of its own, and clients for it.
 
 pub(crate) mod callers;
+pub(crate) mod provider;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -317,6 +318,8 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 "mail_requests",
                 "mail_outbox",
                 "guest_credentials",
+                "user_identities",
+                "used_nonces",
             ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
                 let rows: db::Result<Vec<Row>> = db::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(
