@@ -28,6 +28,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE))
 
 import api  # noqa: E402
+import identity_provider  # noqa: E402
 from ports import free_ports  # noqa: E402
 from postgres import Postgres  # noqa: E402
 
@@ -256,11 +257,14 @@ def start_envoy(folder, ports, upstreams, more=()):
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory):
     """Deployment that the tests share. A test that stops something uses `own_gateway`."""
-    deployment = Deployment(tmp_path_factory.mktemp("gateway"))
-    try:
-        yield deployment.start()
-    finally:
-        deployment.stop()
+    folder = tmp_path_factory.mktemp("gateway")
+    with identity_provider.running() as provider:
+        deployment = Deployment(folder, standalone=identity_provider.settings(folder, provider.entry()))
+        deployment.identity_provider = provider
+        try:
+            yield deployment.start()
+        finally:
+            deployment.stop()
 
 
 @pytest.fixture

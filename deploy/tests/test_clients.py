@@ -152,7 +152,7 @@ def test_hsts_is_sent_only_over_tls_and_only_if_configured(own_gateway, gateway)
 
 
 def test_pages_have_nosniff_and_referrer_policy_headers(gateway):
-    for page in ["/", "/app.js", "/session.js", "/style.css", "/docs", "/redoc", "/openapi.json"]:
+    for page in ["/", "/app.js", "/external.js", "/session.js", "/style.css", "/docs", "/redoc", "/openapi.json"]:
         answer = gateway.rest().get(page)
         assert answer.status_code == 200
         protection = [answer.headers.get_list(name) for name in ("x-content-type-options", "referrer-policy")]

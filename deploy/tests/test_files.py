@@ -174,7 +174,7 @@ def test_every_file_has_a_check():
         "prometheus/prometheus.yml", "prometheus/alerts.yml", "prometheus/alerts_test.yml",
         "grafana/dashboard.json", "grafana/provisioning/datasources/prometheus.yaml", "grafana/provisioning/dashboards/dashboards.yaml",
         "envoy/envoy.yaml", "envoy/api.binpb", "envoy/run", "envoy/requirements.txt",
-        "examples/web/index.html", "examples/web/app.js", "examples/web/session.js", "examples/web/style.css",
+        "examples/web/index.html", "examples/web/app.js", "examples/web/external.js", "examples/web/session.js", "examples/web/style.css",
         "examples/follower.py",
         *(f"k8s/{file.name}" for file in MANIFESTS),
     }

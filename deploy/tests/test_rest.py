@@ -73,7 +73,9 @@ def without_request_id(status):
 def test_without_a_token_every_route_refuses_as_its_rpc_does(gateway, every):
     nobody = str(uuid.uuid4())
     for operation in every.values():
-        if operation.id in ("KeyService_GetJwks", "AccountService_GetClientAddress", "AuthService_RegisterGuest"):
+        if operation.id in (
+            "KeyService_GetJwks", "AccountService_GetClientAddress", "AuthService_RegisterGuest", "AuthService_ListIdentityProviders",
+        ):
             continue
         names = re.findall(r"\{([^}]+)\}", operation.path)
         url = operation.url(dict.fromkeys(names, nobody))
@@ -268,6 +270,25 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     login = f"g{uuid.uuid4().hex[:10]}"
     account = {"login": login, "email": f"{login}@example.com", "password": PASSWORD, "passwordConfirmation": PASSWORD}
     upgraded = call("AccountService_UpgradeAccount", again["tokens"]["accessToken"], body=account)
+    assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
+
+    # Somebody logs in with an identity provider, and links two more identities.
+    provider, rest = gateway.identity_provider, gateway.rest()
+    subject = uuid.uuid4().hex
+    assert [each["name"] for each in call("AuthService_ListIdentityProviders", None)["providers"]] == ["tests"]
+    assert call("AuthService_StartExternalLogin", None, body={"provider": "tests"})["expiresIn"] == 600
+    new = call("AuthService_LoginWithIdToken", None, body=provider.proof(rest, subject))
+    assert new["isNewUser"] and new["user"]["login"].startswith("player-")
+    token = new["tokens"]["accessToken"]
+    linked = call("AccountService_LinkIdentity", token, body={"idToken": provider.proof(rest, f"{subject}-2")})["identity"]
+    assert linked["subject"] == f"{subject}-2"
+    assert len(call("AccountService_ListMyIdentities", token)["identities"]) == 2
+    call("AccountService_UnlinkIdentity", token, path={"identityId": linked["identityId"]})
+    again = call("AuthService_LoginWithIdToken", None, body=provider.proof(rest, subject))
+    assert not again["isNewUser"] and again["user"]["userId"] == new["user"]["userId"]
+    guest = call("AuthService_RegisterGuest", None, body={})
+    body = {"idToken": provider.proof(rest, f"{subject}-3"), "login": f"u{uuid.uuid4().hex[:10]}"}
+    upgraded = call("AccountService_UpgradeAccountWithIdToken", guest["tokens"]["accessToken"], body=body)
     assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
 
     # Other tests call these: the stream, and two whose responses depend on the caller's address or the server.

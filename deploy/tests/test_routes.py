@@ -106,8 +106,9 @@ def test_every_route_that_hashes_a_password_or_sends_a_mail_is_in_the_passwords_
     hashing = {path for path in operations(openapi) if password_fields(api.RPCS[path].input_type)}
     assert "/auth.v1.AuthService/Login" in hashing
     # These hash nothing, but each call can send a mail, or make a user or a session.
-    rpcs = ["AuthService/RequestPasswordReset", "AuthService/RegisterGuest", "AuthService/LoginGuest", "AccountService/RevertEmailChange",
-            "UserService/InviteUser", "UserService/SendPasswordReset"]
+    rpcs = ["AuthService/RequestPasswordReset", "AuthService/RegisterGuest", "AuthService/LoginGuest", "AuthService/StartExternalLogin",
+            "AuthService/LoginWithIdToken", "AccountService/RevertEmailChange", "AccountService/LinkIdentity",
+            "AccountService/UpgradeAccountWithIdToken", "UserService/InviteUser", "UserService/SendPasswordReset"]
     assert limited == hashing | {f"/auth.v1.{rpc}" for rpc in rpcs}
 
 
@@ -131,7 +132,7 @@ def allowed_methods(method, path):
 
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
-PAGES = ["/", "/docs", "/redoc", "/openapi.json", "/.well-known/jwks.json", "/app.js", "/session.js", "/style.css"]
+PAGES = ["/", "/docs", "/redoc", "/openapi.json", "/.well-known/jwks.json", "/app.js", "/external.js", "/session.js", "/style.css"]
 
 
 def methods_by_path(openapi):

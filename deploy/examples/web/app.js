@@ -1,9 +1,11 @@
 // The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
-  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, knownGuest, login, logout, logoutEverywhere, onChange, onStepUp,
-  playAsGuest, register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
+  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, identityProviders, knownGuest, login, loginWithIdToken, logout,
+  logoutEverywhere, onChange, onStepUp, playAsGuest, register, requestPasswordReset, resetPassword, restore, startExternalLogin, upgrade,
+  upgradeWithIdToken, wait, watch,
 } from "./session.js";
+import { exchange, leaveFor, takeAnswer } from "./external.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
 // Milliseconds between two polls. The lobby has no stream, so the page polls: often while its user is
@@ -32,6 +34,11 @@ const WORDS = {
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
   PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
+  EXTERNAL_NONCE_INVALID: "That took too long. Try again.",
+  IDENTITY_ALREADY_LINKED: "This login is that of another account. Log out, and log in with it.",
+  IDENTITY_PROVIDER_UNAVAILABLE: "This provider cannot be reached at the moment. Try again later, or log in in another way.",
+  ID_TOKEN_INVALID: "The login with this provider did not work. Try again.",
+  LAST_LOGIN_METHOD: "This is your only way to log in. Choose a password first.",
   STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
@@ -164,6 +171,7 @@ onChange((user, reason) => {
     for (const form of document.forms) if (!form.closest("#recovery")) form.reset();
   }
   me = user;
+  hasPassword = true;
   $("who").hidden = !user;
   $("login-name").textContent = user?.login ?? "";
   $("keep").hidden = !user?.isGuest;
@@ -255,8 +263,11 @@ function askForNewPassword(identifier, password) {
   say(WORDS.PASSWORD_CHANGE_REQUIRED);
 }
 
-// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
+// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards. A user without a password
+// leaves for a provider instead, and repeats what they did.
 onStepUp(() => new Promise((resolve) => {
+  $("step-up-credentials").hidden = !hasPassword;
+  $("step-up-providers").hidden = hasPassword;
   $("step-up").returnValue = "";
   $("step-up").onclose = () => {
     const password = $("step-up").returnValue;
@@ -310,14 +321,17 @@ async function changeAddress({ email, currentPassword }) {
 
 async function openAccount(user) {
   const { userId } = me;
-  const [known, listed] = await Promise.all([user ?? call("GET", "/v1/me").then((read) => read.user), readSessions()]);
+  const [known, listed, linked] = await Promise.all([
+    user ?? call("GET", "/v1/me").then((read) => read.user), readSessions(), call("GET", "/v1/me/identities"),
+  ]);
   // Meanwhile the user may have logged out in another tab.
   if (me?.userId !== userId) return;
   me = known;
   // A guest has no address and no password that could be changed.
   for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
-  $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
-  $("confirm-present").hidden = Boolean(me.emailVerifyTime);
+  $("account-email").textContent = me.email ? `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}` : "You have not set one.";
+  $("confirm-present").hidden = Boolean(me.emailVerifyTime) || !me.email;
+  showIdentities(linked);
   showSessions(listed);
   show("account");
 }
@@ -378,7 +392,8 @@ async function exportData() {
 async function removeAccount({ currentPassword }) {
   if (!confirm(`Delete the account ${me.login} for good? This cannot be undone.`)) return false;
   watching?.abort();
-  await deleteAccount(me, currentPassword).finally(resume);
+  if (!hasPassword && !me.isGuest) return leaveWithIdentity("delete");
+  await deleteAccount(me, { currentPassword }).finally(resume);
 }
 
 $("open-account").onclick = () => attempt($("open-account"), () => openAccount());
@@ -411,6 +426,101 @@ $("revert").onclick = () => attempt($("reversal-form"), async () => {
   say("The change is undone: this is the address of your account again. A mail with a code is on its way. Choose a new password with it.");
 });
 for (const id of ["leave-account", "leave-confirmation", "leave-reversal", "back-to-entry"]) $(id).onclick = goBack;
+
+// --- Identity providers ---
+
+let providers = [];
+// Whether the user has a password. Known once the account has been opened.
+let hasPassword = true;
+// Names of the providers with which the user can log in.
+let linkedProviders = [];
+// An ID token of a user whose address belongs to an account: its owner may link it after a login.
+let unlinked = null;
+
+// Puts a button for each provider wherever one is of use.
+async function offerProviders() {
+  providers = await identityProviders().catch(() => []);
+  for (const [id, words, purpose] of [
+    ["entry-providers", "Log in with", "login"],
+    ["keep-providers", "Keep this account with", "upgrade"],
+    ["link-providers", "Link a login with", "link"],
+    ["step-up-providers", "Log in again with", "login"],
+  ]) {
+    $(id).replaceChildren(...providers.map((provider) => {
+      const made = element("button", { type: "button", textContent: `${words} ${provider.displayName}` });
+      made.onclick = () => attempt(made, () => leaveTo(provider, purpose, purpose !== "login" || Boolean(me)));
+      return made;
+    }));
+    $(id).closest(".providers").hidden = !providers.length;
+  }
+}
+
+async function leaveTo(provider, purpose, isFresh) {
+  await leaveFor(provider, await startExternalLogin(provider.name), purpose, isFresh);
+}
+
+// Leaves for a provider with which the user can log in.
+async function leaveWithIdentity(purpose) {
+  const provider = providers.find(({ name }) => linkedProviders.includes(name));
+  if (!provider) throw new ApiError(424, { message: "none of your providers is left" });
+  await leaveTo(provider, purpose, true);
+  return false;
+}
+
+function showIdentities({ identities, hasPassword: has }) {
+  hasPassword = has;
+  linkedProviders = identities.map(({ provider }) => provider);
+  for (const each of document.querySelectorAll(".present-password")) each.hidden = !has;
+  $("link").hidden = me.isGuest || !(providers.length || identities.length);
+  $("identities").replaceChildren(...identities.map(({ identityId, provider, createTime, lastUseTime }) => {
+    const name = providers.find((known) => known.name === provider)?.displayName ?? provider;
+    const used = lastUseTime ? [" · last used ", time(lastUseTime)] : [];
+    return element("li", {}, about(name, "linked ", time(createTime), ...used), button("Unlink", ` the login with ${name}`, () => unlink(identityId, name)));
+  }));
+}
+
+async function unlink(id, name) {
+  if (!confirm(`Unlink the login with ${name}? It no longer opens your account, and all other devices are logged out.`)) return;
+  await call("DELETE", `/v1/me/identities/${id}`);
+  await openAccount();
+  say(`The login with ${name} is unlinked.`);
+}
+
+async function linkIdentity(idToken) {
+  await call("POST", "/v1/me/identities", { idToken });
+  await openAccount();
+  say("The login is linked. From now on, it opens this account.");
+}
+
+// Goes on after the return from a provider.
+async function goOn(answered) {
+  const proof = await exchange(answered);
+  if (!proof) return;
+  const { purpose } = answered.pending;
+  if (purpose !== "login" && !me) throw new ApiError(401, { message: "you are logged out" });
+  if (purpose === "link") return linkIdentity(proof);
+  if (purpose === "upgrade") {
+    await upgradeWithIdToken(proof);
+    return say(`The account is yours. Your login is ${me.login} from now on.`);
+  }
+  if (purpose === "delete") return deleteAccount(me, { idToken: proof });
+  try {
+    await loginWithIdToken(proof);
+  } catch (error) {
+    if (error.reason !== "IDENTITY_EMAIL_IN_USE") throw error;
+    unlinked = proof;
+    say("There is an account with this e-mail address already. Log in to it, and you can link the two.");
+  }
+}
+
+// Offers to link an identity to the account of the user who has just logged in. It is never linked without being asked for.
+onChange((user) => {
+  const proof = unlinked;
+  if (!user || user.isGuest || !proof) return;
+  unlinked = null;
+  const name = providers.find((known) => known.name === proof.provider)?.displayName ?? proof.provider;
+  if (confirm(`Link your login with ${name} to the account ${user.login}?`)) attempt($("link-providers"), () => linkIdentity(proof));
+});
 
 // --- Guests ---
 
@@ -846,5 +956,10 @@ setInterval(async () => {
 }, BUSY / 4);
 
 const showLink = takeLink();
+const answered = takeAnswer();
+offerProviders();
 // Shows the link last, because restore() shows the lobby or the login form.
-restore().then(() => showLink?.());
+restore().then(() => {
+  if (answered) attempt($("entry"), () => goOn(answered));
+  else showLink?.();
+});

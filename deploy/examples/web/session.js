@@ -104,6 +104,31 @@ export async function upgrade(account) {
   return true;
 }
 
+// The identity providers with which users of this page can log in.
+export async function identityProviders() {
+  const response = await request("/v1/auth/identity-providers");
+  if (!response.ok) throw await errorOf(response);
+  return (await response.json()).providers.filter(({ webClientId }) => webClientId);
+}
+
+// Begins a login with an identity provider.
+export const startExternalLogin = (provider) => post("/v1/auth/start-external-login", { provider });
+
+// Logs in with an ID token.
+export async function loginWithIdToken(proof) {
+  const identifier = `external ${proof.provider}`;
+  const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
+  return begin(await post("/v1/auth/login-with-id-token", { ...proof, deviceToken, audience: GAMES }), identifier);
+}
+
+// Turns the guest who is logged in into a user who logs in with an identity provider.
+export async function upgradeWithIdToken(idToken) {
+  const { user, tokens } = await changeSession("/v1/me:upgradeWithIdToken", { idToken });
+  forgetGuest();
+  replaceTokens(tokens);
+  tell(user);
+}
+
 // Changes the password. All other sessions of the user end.
 export async function changePassword({ currentPassword, newPassword }) {
   const body = { currentPassword, newPassword, newPasswordConfirmation: newPassword };
@@ -118,10 +143,10 @@ export async function logoutEverywhere() {
   end("You are logged out everywhere.");
 }
 
-// Deletes the account of the logged-in user. A user confirms that with the password, and a guest, who has none, with the
+// Deletes the account of the logged-in user. A user confirms that with the password or an ID token, and a guest with the
 // credential.
-export async function deleteAccount({ login, email, isGuest }, currentPassword) {
-  await changeSession("/v1/me:delete", isGuest ? { guestCredential: knownGuest()?.credential } : { currentPassword });
+export async function deleteAccount({ login, email, isGuest }, proof) {
+  await changeSession("/v1/me:delete", isGuest ? { guestCredential: knownGuest()?.credential } : proof);
   if (isGuest) forgetGuest();
   for (const identifier of [login, email]) localStorage.removeItem(`device ${identifier}`);
   tabs.postMessage(null);
