@@ -165,7 +165,7 @@ def test_a_guest_keeps_the_account_with_the_provider(page, external):
 
 
 def test_an_answer_that_the_page_has_not_asked_for_is_ignored(page, external):
-    """Somebody sends the user a link with a code of their own, so that the user plays in their account."""
+    """A thief sends the user a link with a code of their own, so that the user plays in the thief's account."""
     page.goto(f"{external.gateway.origin}/?code=stolen&state=forged")
     expect(page.locator("#entry")).to_be_visible()
     assert page.url == f"{external.gateway.origin}/"

@@ -272,7 +272,7 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     upgraded = call("AccountService_UpgradeAccount", again["tokens"]["accessToken"], body=account)
     assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
 
-    # Somebody logs in with an identity provider, and links two more identities.
+    # A user logs in with an identity provider, and links another identity.
     provider, rest = gateway.identity_provider, gateway.rest()
     subject = uuid.uuid4().hex
     assert [each["name"] for each in call("AuthService_ListIdentityProviders", None)["providers"]] == ["tests"]

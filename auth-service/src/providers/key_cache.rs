@@ -174,13 +174,13 @@ impl Inner {
             KeysAt::Discovery(url) => self.discover(url).await?,
         };
         let json = self.get(&url, MAX_KEYS_LEN).await?;
-        ProviderKeys::parse(&json, &self.spec.algorithms).map_err(|error| format!("{url}: {error}"))
+        ProviderKeys::parse(&json, &self.spec.algorithms).map_err(|error| format!("{}: {error}", shown(&url)))
     }
 
     /// Reads the place of the keys from the discovery document, which must be that of this issuer.
     async fn discover(&self, url: &Url) -> Result<Url, String> {
         let json = self.get(url, MAX_DISCOVERY_LEN).await?;
-        let bad = |what: &str| format!("{url}: {what}");
+        let bad = |what: &str| format!("{}: {what}", shown(url));
         let Object(document) = Object::parse(&json).ok_or_else(|| bad("it is not a JSON object"))?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
         if text("issuer") != Some(&self.spec.issuer) {
@@ -200,8 +200,13 @@ impl Inner {
             reach: self.spec.reach,
         };
         let got = download.get().await;
-        got.map_err(|error: DownloadError| format!("{url}: {error}"))
+        got.map_err(|error: DownloadError| format!("{}: {error}", shown(url)))
     }
+}
+
+/// Returns the URL without its query, which may hold a secret.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
 impl fmt::Debug for KeyCache {

@@ -11,14 +11,16 @@ use proto::auth::v1::{
     Action, AssignRoleRequest, CreateActionRequest, CreatePermissionRequest, CreateResourceRequest, CreateRoleRequest,
     CreateServiceAccountRequest, DeactivateUserRequest, DeclaredPermission, DeleteActionRequest, DeleteMeRequest,
     DeletePermissionRequest, DeleteResourceRequest, DeleteRoleRequest, DeleteServiceAccountRequest, DeleteUserRequest,
-    ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest, ListUserSessionsRequest,
-    Permission, ReactivateUserRequest, ReauthenticateRequest, RegisterPoliciesRequest, Resource,
-    RetireSigningKeyRequest, RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest,
+    ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest, LinkIdentityRequest,
+    ListUserSessionsRequest, Permission, ReactivateUserRequest, ReauthenticateRequest, RegisterPoliciesRequest,
+    Resource, RetireSigningKeyRequest, RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest,
     RevokeUserSessionRequest, RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest,
     RotateSigningKeyRequest, SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest,
-    UnassignRoleRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest,
-    UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, UpgradeAccountRequest, User, reauthenticate_request,
+    UnassignRoleRequest, UnlinkIdentityRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest,
+    UpdatePermissionRequest, UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, UpgradeAccountRequest,
+    UpgradeAccountWithIdTokenRequest, User, reauthenticate_request,
 };
+use serde_json::json;
 use testing::{
     TestDatabase, on_both_backends,
     rpc::{RawConnection, frame, with_token},
@@ -29,7 +31,9 @@ use crate::{
     support::{
         PASSWORD, Server,
         callers::{Caller, is, names},
-        mask, settings, with_password,
+        mask,
+        provider::{Provider, server_with},
+        with_password,
     },
     users::calls::{NEW, TEMPORARY, change, me, new_user, users},
 };
@@ -91,7 +95,12 @@ pub(crate) async fn waits<T>(database: &TestDatabase, call: &tokio::task::JoinHa
 async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: TestDatabase) {
     let folder = tempfile::tempdir().expect("a folder");
     let mail = ["--mail-folder", folder.path().to_str().expect("UTF-8")];
-    let server = Server::start_with(database, &settings(&mail)).await;
+    let provider = Provider::start().await;
+    let server = server_with(database, &[provider.entry(&json!({}))], &mail).await;
+    let (linked, upgraded) = (
+        server.proof(&provider, "ann", &json!({})).await,
+        server.proof(&provider, "guest", &json!({})).await,
+    );
     let token = server.superuser().await;
     let root = Caller::with_token(&server, &token, &me(&server, &token).await.expect("me").user_id);
     let ann = server.register("ann").await.user.expect("a user").user_id;
@@ -424,6 +433,24 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
                 ..UpgradeAccountRequest::default()
             },
             &guest.access
+        ),
+        call!(
+            "AccountService/UpgradeAccountWithIdToken",
+            UpgradeAccountWithIdTokenRequest {
+                id_token: Some(upgraded),
+                login: String::new(),
+            },
+            &guest.access
+        ),
+        call!(
+            "AccountService/LinkIdentity",
+            LinkIdentityRequest { id_token: Some(linked) }
+        ),
+        call!(
+            "AccountService/UnlinkIdentity",
+            UnlinkIdentityRequest {
+                identity_id: uuid::Uuid::now_v7().to_string()
+            }
         ),
         call!(
             "AccountService/DeleteMe",

@@ -205,7 +205,8 @@ impl Provider {
         format!("http://{}", self.address)
     }
 
-    /// Returns the entry of this provider in the operator's file. `further` members replace its own.
+    /// Returns the entry of this provider in the operator's file. `further` members replace its
+    /// own.
     pub(crate) fn entry(&self, further: &Value) -> Value {
         let mut entry = json!({
             "name": NAME,

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    super::{KeyError, KeySet, KeySource, KeySourceError},
+    super::{Download, KeyError, KeySet, KeySource, KeySourceError, Reach},
     keys::pem,
 };
 use crate::testing::tokens::TokenMint;
@@ -107,6 +107,23 @@ async fn keys_are_loaded_from_a_url() {
     for path in ["/moved", "/broken", "/nowhere"] {
         let error = source(path).load().await.unwrap_err();
         assert!(matches!(error, KeySourceError::Unreachable { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_from_the_internet_connects_to_no_other_address() {
+    let port = http_server().await.port();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "127.1"] {
+        let url = format!("http://{host}:{port}/set").parse().unwrap();
+        let download = |reach| Download {
+            url: &url,
+            accept: "application/json",
+            max_len: 64 * 1024,
+            reach,
+        };
+        let error = download(Reach::PublicInternet).get().await.unwrap_err().to_string();
+        assert!(error.contains("not on the public internet"), "{host}: {error}");
+        download(Reach::Anywhere).get().await.unwrap();
     }
 }
 
