@@ -64,7 +64,7 @@ impl IdToken {
     /// the provider was to repeat.
     pub(super) fn parse(json: &[u8], spec: &ProviderSpec, nonce: &str, now: Timestamp) -> Result<Self, Refusal> {
         let Object(claims) = Object::parse(json).ok_or("the claims are an object without duplicates")?;
-        if text(&claims, "iss") != Some(&spec.issuer) {
+        if text(&claims, "iss") != Some(spec.issuer.as_str()) {
             return Err("iss");
         }
         check_audience(&claims, spec)?;

@@ -183,7 +183,7 @@ impl Inner {
         let bad = |what: &str| format!("{}: {what}", shown(url));
         let Object(document) = Object::parse(&json).ok_or_else(|| bad("it is not a JSON object"))?;
         let text = |name: &str| document.get(name).and_then(|value| value.as_str());
-        if text("issuer") != Some(&self.spec.issuer) {
+        if text("issuer") != Some(self.spec.issuer.as_str()) {
             return Err(bad("it is the document of another issuer"));
         }
         let keys = text("jwks_uri").and_then(|keys| Url::parse(keys).ok());

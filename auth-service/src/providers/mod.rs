@@ -11,7 +11,7 @@ mod provider;
 mod spec;
 
 pub(crate) use self::{
-    file::{InvalidProviders, parse},
+    file::parse,
     provider::{IdentityProvider, IdentityProviders, Unverified},
     spec::ProviderSpec,
 };

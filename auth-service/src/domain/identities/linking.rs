@@ -159,7 +159,7 @@ impl Accounts {
         };
         // The name for people may be gone from the file.
         let found = self.identities.providers.get(provider);
-        let name = found.map_or(provider.as_str(), |found| &found.spec().display_name);
+        let name = found.map_or(provider.as_str(), |found| found.spec().display_name.as_str());
         let notice = if is_linked {
             Notice::IdentityLinked { provider: name }
         } else {

@@ -119,7 +119,7 @@ async fn an_unlinked_identity_opens_nothing_and_its_sessions_end(database: TestD
         .await
         .expect("the caller's goes on");
     assert_eq!(identities(&server, &token).await.identities, []);
-    // Whoever logs in with the identity now is somebody else.
+    // A login with the identity is now that of another user.
     let proof = server.proof(&provider, "alice", &json!({})).await;
     let request = LoginWithIdTokenRequest {
         device_token,

@@ -67,7 +67,7 @@ async fn users_are_told_when_an_identity_is_linked_or_unlinked(database: TestDat
 async fn a_reset_by_the_owner_of_the_address_ends_identities_that_others_have_linked(database: TestDatabase) {
     let (mails, provider) = start(database, &json!({}), &[]).await;
     let server = &mails.server;
-    // Somebody registers with the address of another person, and links an identity of their own.
+    // A thief registers with the address of another person, and links an identity of their own.
     let thief = server.register("ann").await.tokens.expect("tokens");
     link(&mails, &thief.access_token, &provider, "mallory", &json!({})).await;
     mails.mails(1).await;

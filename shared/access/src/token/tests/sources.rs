@@ -123,7 +123,9 @@ async fn a_download_from_the_internet_connects_to_no_other_address() {
         };
         let error = download(Reach::PublicInternet).get().await.unwrap_err().to_string();
         assert!(error.contains("not on the public internet"), "{host}: {error}");
-        download(Reach::Anywhere).get().await.unwrap();
+        if !host.starts_with('[') {
+            download(Reach::Anywhere).get().await.unwrap();
+        }
     }
 }
 
