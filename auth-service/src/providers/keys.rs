@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use access::token::Object;
+use access::token::{Jwk, Object, decode_base64url};
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
@@ -90,7 +90,13 @@ impl ProviderKey {
                 Algorithm::Es256,
                 DecodingKey::from_ec_components(text("x")?, text("y")?).ok()?,
             ),
-            ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, DecodingKey::from_ed_components(text("x")?).ok()?),
+            ("OKP", Some("Ed25519")) => {
+                let x = text("x")?;
+                let public_key: [u8; 32] = decode_base64url(x)?.try_into().ok()?;
+                // A point of small order would let anyone forge signatures.
+                Jwk::from_public_key(&public_key).ok()?;
+                (Algorithm::EdDsa, DecodingKey::from_ed_components(x).ok()?)
+            }
             _ => return None,
         };
         if members.get("alg").is_some_and(|alg| alg != algorithm.name()) {
@@ -148,6 +154,11 @@ mod tests {
             (with("kty", json!("oct")), "of another type"),
             (with("crv", json!("X25519")), "of another curve"),
             (with("x", json!("!")), "not base64url"),
+            (with("x", json!("AQ")), "of another length"),
+            (
+                with("x", json!("AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+                "of small order",
+            ),
             (json!({"kty": "oct", "k": "AA", "kid": "a"}), "symmetric"),
             (
                 json!({"kty": "EC", "crv": "P-384", "x": X, "y": X, "kid": "a"}),

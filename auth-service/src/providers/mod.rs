@@ -5,6 +5,8 @@
 
 mod claims;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod key_cache;
 mod keys;
 mod provider;
