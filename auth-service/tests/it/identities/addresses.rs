@@ -33,7 +33,7 @@ async fn a_verified_address_of_a_trusted_provider_is_the_users(database: TestDat
     let user = login_with(&server, &provider, &json!({"email": EMAIL, "email_verified": "true"})).await;
     assert_eq!(user.email, EMAIL);
     assert!(user.email_verify_time.is_some());
-    // Nobody else can have the address.
+    // No other user can have the address.
     let taken = server.auth().register(registration("alice")).await;
     assert_eq!(refusal(taken), is(Code::AlreadyExists, "USER_ALREADY_EXISTS"));
 }
@@ -120,7 +120,7 @@ async fn the_first_proof_by_a_provider_ends_what_was_before_it(database: TestDat
 #[on_both_backends]
 async fn a_password_that_the_caller_has_not_proved_goes_with_the_first_proof(database: TestDatabase) {
     let (server, provider) = external(database, trusted()).await;
-    // Somebody has registered with the address of another person, and linked an identity.
+    // A thief has registered with the address of another person, and linked an identity.
     let thief = server.register("alice").await.tokens.expect("tokens");
     let old = server.proof(&provider, "shared", &json!({})).await;
     link(&server, &thief.access_token, &old).await.expect("linked");
