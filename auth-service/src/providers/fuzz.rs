@@ -157,7 +157,7 @@ fn fuzz_key_sets() {
         let Ok(keys) = ProviderKeys::parse(text.as_bytes(), &Algorithm::ALL) else {
             return;
         };
-        // What can be altered into a key verifies nothing that it did not sign.
+        // A key that an alteration made verifies nothing that it did not sign.
         for kid in ["a", "b", "c"] {
             let Some(key) = keys.get(kid) else { continue };
             for algorithm in Algorithm::ALL {
