@@ -32,13 +32,7 @@ pub(crate) use self::{
     guests::{
         credential::GuestCredentials, login::GuestLogin, registration::NewGuest, rules::Guests, upgrade::Upgrade,
     },
-    identities::{
-        login::{ExternalLogin, IdTokenLogin},
-        nonces::ExternalNonces,
-        proof::IdTokenProof,
-        rules::Identities,
-        start::StartedLogin,
-    },
+    identities::{login::IdTokenLogin, nonces::ExternalNonces, proof::IdTokenProof, rules::Identities},
     keys::{mac_keys::MAX_LEN as MAX_TOKEN_LEN, ring::KeyRing, schedule::KeySchedule, signing_key::KeyRingError},
     mail::{codes::PresentedCode, outbox::Mails, requests::ResetRequest},
     passwords::{

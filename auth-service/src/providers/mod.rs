@@ -14,6 +14,6 @@ mod spec;
 
 pub(crate) use self::{
     file::parse,
-    provider::{IdentityProvider, IdentityProviders, Unverified},
+    provider::{IdentityProviders, Unverified},
     spec::ProviderSpec,
 };
