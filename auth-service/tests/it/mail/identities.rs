@@ -12,7 +12,7 @@ use crate::{
         count,
         provider::{Provider, file},
     },
-    users::calls::{login, me, refresh},
+    users::calls::{me, refresh},
 };
 
 /// A server that sends mails and has one provider. `further` members replace those of its entry in
@@ -75,13 +75,12 @@ async fn a_reset_by_the_owner_of_the_address_ends_identities_that_others_have_li
     let owner = reset(&mut server.auth(), "ann", &mail.code(), NEW)
         .await
         .expect("reset");
-    let owner = owner.user.expect("a user").user_id;
+    let (owner, tokens) = (owner.user.expect("a user").user_id, owner.tokens.expect("tokens"));
     let proof = server.proof(&provider, "mallory", &json!({})).await;
     let answer = server.login_external(&proof).await.expect("a user of their own");
     assert!(answer.is_new_user);
     assert_ne!(answer.user.expect("a user").user_id, owner);
     // An identity that the owner links stays, whatever else is reset later.
-    let tokens = login(server, "ann", NEW).await.expect("logged in");
     link(&mails, &tokens.access_token, &provider, "alice", &json!({})).await;
     let earlier = mails.mails(4).await.len();
     let again = mails.request("ann", earlier).await;
