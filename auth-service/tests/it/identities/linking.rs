@@ -152,7 +152,7 @@ async fn the_last_way_in_is_not_unlinked(database: TestDatabase) {
     // Another identity is another way in, unless its provider is gone from the file.
     let second = server.proof(&one, "alice-2", &json!({})).await;
     link(&server, &tokens.access_token, &second).await.expect("linked");
-    crate::support::execute(
+    execute(
         &server,
         "UPDATE user_identities SET issuer = 'gone' WHERE subject = 'alice-2'",
     )
