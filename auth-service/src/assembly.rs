@@ -1,6 +1,6 @@
 //! Assembles the use cases, and the gRPC services on top of them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use access::token::Verifier;
 use base::{clock::Clock, rate::KeyedLimit, shares::Shares};
@@ -11,9 +11,10 @@ use crate::{
     ServerSecrets,
     config::AuthSettings,
     domain::{
-        Accounts, Attempts, AuditLog, DECLARATIONS, DeviceTokens, EmailRequirement, ExportLimits, FeedTail,
-        GuestCredentials, Guests, HashingPool, Issuer, KeyRing, KnownDevices, Mails, PlainLoginWriter, PresentCosts,
-        Rbac, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        Accounts, Attempts, AuditLog, ChallengeTokens, DECLARATIONS, DeviceTokens, EmailRequirement, ExportLimits,
+        Factors, FeedTail, GuestCredentials, Guests, HashingPool, Issuer, KeyRing, KnownDevices, Mails,
+        PlainLoginWriter, PresentCosts, Rbac, RecoveryCodes, RefreshTokens, ServiceAccounts, Sessions, TokenUseWriter,
+        TotpSecrets,
     },
     grpc::{AccessFeedRpc, AccountRpc, AuditRpc, AuthRpc, KeyRpc, RbacRpc, ServiceAccountRpc, Transports, UserRpc},
     jobs::Jobs,
@@ -31,6 +32,10 @@ pub(crate) struct Assembly<'a> {
     pub(crate) tail: FeedTail,
     pub(crate) hashing: HashingPool,
     pub(crate) present_costs: PresentCosts,
+    /// Name under which users know the deployment.
+    pub(crate) site: String,
+    /// Code names of the roles whose members must have a second factor.
+    pub(crate) required_roles: BTreeSet<String>,
     /// Sends mails. `None` if this deployment cannot.
     pub(crate) mailer: Option<Mailer>,
     /// The rule that users must verify their address before they log in, if it is on.
@@ -112,6 +117,12 @@ impl Assembly<'_> {
             registration_open: self.settings.registration_open,
             guests,
             export_limits: ExportLimits::default(),
+            factors: Factors {
+                secrets: TotpSecrets::new(self.secrets, &self.site),
+                recovery_codes: RecoveryCodes::new(self.secrets),
+                challenges: ChallengeTokens::new(self.secrets),
+                required_roles: self.required_roles,
+            },
         };
         let jobs = Jobs {
             keys: self.keys.clone(),

@@ -3,6 +3,7 @@
 mod attempts;
 mod breached;
 mod cookies;
+mod factors;
 mod guests;
 mod mail;
 mod password_file;
@@ -27,6 +28,7 @@ pub use self::{
     attempts::AttemptSettings,
     breached::BreachedPasswordSettings,
     cookies::{CookieOrigin, CookieSettings},
+    factors::FactorSettings,
     guests::GuestSettings,
     mail::MailSettings,
 };
@@ -332,6 +334,9 @@ pub struct AuthSettings {
     /// Rules for guests.
     #[command(flatten)]
     pub guests: GuestSettings,
+    /// Rules for second factors.
+    #[command(flatten)]
+    pub factors: FactorSettings,
     /// Origins whose refresh tokens travel in a cookie.
     #[command(flatten)]
     pub cookies: CookieSettings,

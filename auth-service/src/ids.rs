@@ -34,6 +34,10 @@ ids! {
     EmailUndoId, EmailUndoKind = "email_undo";
     /// Id of a request for a mail.
     MailRequestId, MailRequestKind = "mail_request";
+    /// Id of a second factor.
+    FactorId, FactorKind = "factor";
+    /// Id of a login that waits for a second factor.
+    ChallengeId, ChallengeKind = "challenge";
     /// Id of a role.
     RoleId, RoleKind = "role";
 }

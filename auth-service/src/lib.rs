@@ -81,6 +81,7 @@ impl AuthService<'_> {
     pub async fn spawn(self, migrate: bool, running: &Running) -> Result<KeySet, StartError> {
         self.check_settings()?;
         let mailer = self.mailer()?;
+        let required_roles = self.settings.factors.required_roles()?;
         let hashing = self.hashing_pool()?;
         let present_costs = PresentCosts::new(self.db.clone(), hashing.clone());
         let key_set = KeySet::empty();
@@ -142,7 +143,9 @@ impl AuthService<'_> {
             tail,
             hashing,
             present_costs,
+            site: self.settings.mail.site(&self.settings.gateway_url),
             mailer,
+            required_roles,
             email_requirement,
             any_audience,
             max_feed_streams: (self.server.max_concurrent_streams / 2).max(1),

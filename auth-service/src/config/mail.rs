@@ -47,8 +47,9 @@ pub struct MailSettings {
     /// Folder with templates that replace those of the program, and with further languages:
     /// `<language>/<kind>.txt`, whose first line is the subject, and `<language>/<kind>.html`. The
     /// kinds are password_reset, administrator_reset, invitation, email_verification, email_change,
-    /// password_changed, login_changed, email_changed, email_reverted, device_login and
-    /// refresh_token_reused.
+    /// password_changed, login_changed, email_changed, email_reverted, device_login,
+    /// refresh_token_reused, factor_enrolment, second_factor_added, second_factor_removed and
+    /// recovery_codes_renewed.
     #[arg(long, env = "MAIL_TEMPLATES", value_name = "FOLDER")]
     pub mail_templates: Option<PathBuf>,
     /// Whether users must verify their e-mail address before they log in. A new user who has not
@@ -61,11 +62,17 @@ pub struct MailSettings {
 }
 
 impl MailSettings {
+    /// Returns the name under which users know the deployment: the host of its page.
+    pub(crate) fn site(&self, gateway: &Url) -> String {
+        let public_url = self.public_url.as_ref().unwrap_or(gateway);
+        public_url.host_str().unwrap_or("localhost").to_owned()
+    }
+
     /// Returns what sends the mails: the mail server, or else the folder. Returns `None` if there
     /// is neither.
     pub(crate) fn mailer(&self, gateway: &Url) -> Result<Option<Mailer>, StartError> {
         let public_url = self.public_url.as_ref().unwrap_or(gateway).clone();
-        let site = public_url.host_str().unwrap_or("localhost").to_owned();
+        let site = self.site(gateway);
         // Mistakes in the templates are reported even if no mail can be sent.
         let templates = Templates::read(self.mail_templates.as_deref(), &site)?;
         let transport = match (&self.smtp_url, &self.mail_folder) {

@@ -41,6 +41,27 @@ pub(crate) enum Error {
     /// Too many passwords wait to be hashed. The caller should wait for this time.
     #[error("the hashing queue is full")]
     HashingQueueFull(Duration),
+    /// The login that waits for a second factor is over.
+    #[error("invalid login challenge")]
+    ChallengeInvalid,
+    /// The code of the second factor is wrong, or was used already.
+    #[error("wrong second factor")]
+    SecondFactorWrong,
+    /// The caller has a second factor, and must have logged in with it.
+    #[error("a login with two factors is required")]
+    SecondFactorRequired,
+    /// A mailed code is required, and the call has none.
+    #[error("the code from the mail is missing")]
+    EnrolmentCodeMissing,
+    /// The user has no such factor.
+    #[error("no such second factor")]
+    FactorNotFound,
+    /// The user has as many factors as a user can have.
+    #[error("too many second factors")]
+    TooManyFactors,
+    /// The user has no second factor.
+    #[error("no second factor")]
+    NoSecondFactor,
     /// The caller's access token is no longer valid.
     #[error("the caller is refused: {0}")]
     Refused(#[from] TokenError),

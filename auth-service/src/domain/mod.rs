@@ -5,6 +5,7 @@ mod audit;
 pub(crate) mod counts;
 mod emails;
 mod error;
+mod factors;
 pub(crate) mod feed;
 #[cfg(test)]
 mod fuzz;
@@ -24,6 +25,14 @@ pub(crate) use self::{
     audit::log::AuditLog,
     emails::{caller::AddressOwner, rule::EmailRequirement},
     error::Error,
+    factors::{
+        challenge_token::ChallengeTokens,
+        challenges::Challenge,
+        codes::RecoveryCodes,
+        proof::SecondProof,
+        rules::Factors,
+        totp::{DIGITS as TOTP_DIGITS, TotpSecrets, TotpSetup},
+    },
     feed::{
         stream::{FeedEnded, FeedStream, position as feed_position},
         tail::FeedTail,
@@ -80,7 +89,7 @@ pub(crate) use self::{
         first_admin::{bootstrap, create_admin},
         import::{Imported, ImportedUser, Rejected, UserImport},
         invitations::Invitation,
-        login::Credentials,
+        login::{Credentials, LoginOutcome},
         names::{Email, Login, MAX_IDENTIFIER_BYTES, PersonName, ensure_not_reserved, fold, identifier_key, is_unseen},
         profile::ProfileChanges,
         reauthentication::Proof,

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use access::token::Principal;
+use access::token::{Acr, Principal};
 use base::{
     clock::Timestamp,
     ids::{SessionId, UserId},
@@ -71,6 +71,11 @@ impl RequestContext {
     /// Returns the user who acts, if the actor is signed in.
     pub(crate) fn user_id(&self) -> Option<UserId> {
         self.principal().map(|principal| principal.user_id())
+    }
+
+    /// Returns the authentication context class of the actor's login, if it is known.
+    pub(crate) fn acr(&self) -> Option<Acr> {
+        self.principal().and_then(|principal| principal.acr())
     }
 
     /// Returns the session in which the user acts, if any.

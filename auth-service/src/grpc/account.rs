@@ -12,8 +12,8 @@ use server::ClientAddress;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, emails, export, guests, passwords, profile, reauthentication, request_context::request_context, sessions,
-    transport::Transports,
+    convert, emails, export, factors, guests, passwords, profile, reauthentication, request_context::request_context,
+    sessions, transport::Transports,
 };
 use crate::{
     domain::{Accounts, Password, PasswordChange, PasswordRules},
@@ -178,6 +178,41 @@ impl AccountService for AccountRpc {
         request: Request<proto::RevokeMySessionRequest>,
     ) -> Result<Response<proto::RevokeMySessionResponse>, Status> {
         sessions::revoke_my_session(&self.accounts.sessions, request).await
+    }
+
+    async fn create_totp_factor(
+        &self,
+        request: Request<proto::CreateTotpFactorRequest>,
+    ) -> Result<Response<proto::CreateTotpFactorResponse>, Status> {
+        factors::create(&self.accounts, request).await
+    }
+
+    async fn confirm_totp_factor(
+        &self,
+        request: Request<proto::ConfirmTotpFactorRequest>,
+    ) -> Result<Response<proto::ConfirmTotpFactorResponse>, Status> {
+        factors::confirm(&self.accounts, request).await
+    }
+
+    async fn list_second_factors(
+        &self,
+        request: Request<proto::ListSecondFactorsRequest>,
+    ) -> Result<Response<proto::ListSecondFactorsResponse>, Status> {
+        factors::list(&self.accounts, request).await
+    }
+
+    async fn delete_second_factor(
+        &self,
+        request: Request<proto::DeleteSecondFactorRequest>,
+    ) -> Result<Response<proto::DeleteSecondFactorResponse>, Status> {
+        factors::delete(&self.accounts, request).await
+    }
+
+    async fn renew_recovery_codes(
+        &self,
+        request: Request<proto::RenewRecoveryCodesRequest>,
+    ) -> Result<Response<proto::RenewRecoveryCodesResponse>, Status> {
+        factors::renew_recovery_codes(&self.accounts, request).await
     }
 
     async fn get_client_address(

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{
-    convert, credentials, guests, locale, passwords,
+    convert, credentials, factors, guests, locale, passwords,
     request_context::{context_without_bearer, request_context},
     transport::Transports,
 };
@@ -59,12 +59,20 @@ impl AuthService for AuthRpc {
                     ..RegisterResponse::default()
                 }));
             }
+            Registered::Challenged(user, challenge) => {
+                return Ok(Response::new(RegisterResponse {
+                    user: Some(convert::user(*user)),
+                    challenge: Some(factors::challenge(&challenge)),
+                    ..RegisterResponse::default()
+                }));
+            }
         };
         Ok(
             transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| RegisterResponse {
                 tokens: Some(tokens),
                 user: Some(convert::user(logged_in.user)),
                 device_token: logged_in.device_token.expose_secret().to_owned(),
+                challenge: None,
             }),
         )
     }
@@ -106,14 +114,23 @@ impl AuthService for AuthRpc {
         let context = context_without_bearer(&request);
         let transport = self.transports.of(&request)?;
         let credentials = login(request.into_inner(), self.accounts.password_rules)?;
-        let logged_in = self.accounts.login(&context, credentials).await?;
-        Ok(
-            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| LoginResponse {
-                tokens: Some(tokens),
-                user: Some(convert::user(logged_in.user)),
-                device_token: logged_in.device_token.expose_secret().to_owned(),
-            }),
-        )
+        let outcome = self.accounts.login(&context, credentials).await?;
+        Ok(factors::login_response(&transport, outcome))
+    }
+
+    async fn begin_enrolment(
+        &self,
+        request: Request<proto::BeginEnrolmentRequest>,
+    ) -> Result<Response<proto::BeginEnrolmentResponse>, Status> {
+        factors::begin_enrolment(&self.accounts, request).await
+    }
+
+    async fn complete_login(
+        &self,
+        request: Request<proto::CompleteLoginRequest>,
+    ) -> Result<Response<proto::CompleteLoginResponse>, Status> {
+        let transport = self.transports.of(&request)?;
+        factors::complete_login(&self.accounts, transport, request).await
     }
 
     async fn request_password_reset(
@@ -144,14 +161,15 @@ impl AuthService for AuthRpc {
         let context = context_without_bearer(&request);
         let transport = self.transports.of(&request)?;
         let reset = password_reset(request.into_inner(), self.accounts.password_rules)?;
-        let logged_in = self.accounts.reset_password(&context, reset).await?;
-        Ok(
-            transport.deliver(convert::token_pair(&logged_in.tokens), |tokens| ResetPasswordResponse {
-                tokens: Some(tokens),
-                user: Some(convert::user(logged_in.user)),
-                device_token: logged_in.device_token.expose_secret().to_owned(),
-            }),
-        )
+        let outcome = self.accounts.reset_password(&context, reset).await?;
+        let (metadata, login, extensions) = factors::login_response(&transport, outcome).into_parts();
+        let response = ResetPasswordResponse {
+            user: login.user,
+            tokens: login.tokens,
+            device_token: login.device_token,
+            challenge: login.challenge,
+        };
+        Ok(Response::from_parts(metadata, response, extensions))
     }
 
     async fn refresh_access_token(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use access::{
     authz::{self, Caller},
-    token::AUTH_SERVICE,
+    policy::StepUp,
+    token::{AUTH_SERVICE, Acr},
 };
 use base::{error::ErrorReply, validate::InvalidFields};
 use proto::auth::v1::ErrorReason;
@@ -257,6 +258,39 @@ impl From<Error> for ErrorReply {
                 Code::FailedPrecondition,
                 R::EmailConfirmationRequired,
                 "a new e-mail address must be confirmed with a mailed code; call ChangeEmail instead",
+            ),
+            Error::ChallengeInvalid => Self::new(
+                Code::Unauthenticated,
+                R::LoginChallengeInvalid,
+                "this login has expired or is complete already; log in again",
+            ),
+            Error::SecondFactorWrong => Self::new(
+                Code::PermissionDenied,
+                R::SecondFactorWrong,
+                "the code is wrong or was used already; enter the one that the app shows now, or another recovery \
+                code",
+            ),
+            Error::SecondFactorRequired => authz::step_up_required(StepUp {
+                max_age: StepUp::DEFAULT_MAX_AGE,
+                acr: Some(Acr::TwoFactors),
+            }),
+            Error::EnrolmentCodeMissing => {
+                InvalidFields::one("email_code", "is required: it was mailed to the user").into()
+            }
+            Error::FactorNotFound => Self::new(
+                Code::NotFound,
+                R::FactorNotFound,
+                "you have no second factor with this id, or it was not confirmed in time",
+            ),
+            Error::TooManyFactors => Self::new(
+                Code::FailedPrecondition,
+                R::TooManyFactors,
+                "you have as many authenticator apps as a user can have; remove one first",
+            ),
+            Error::NoSecondFactor => Self::new(
+                Code::FailedPrecondition,
+                R::NoSecondFactor,
+                "this account has no second factor; add one first",
             ),
             Error::EmailUnreachable => InvalidFields::one("email", "cannot receive mail").into(),
             Error::UserNotFound => Self::new(Code::NotFound, R::UserNotFound, "there is no such user"),

@@ -8,7 +8,7 @@ use base::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{audit, convert, request_context::request_context};
+use super::{audit, convert, factors, request_context::request_context};
 use crate::{
     domain::{Accounts, Error, ExportLists, ExportPage, ExportPart, ExportedAccount, LimitCount},
     model::{EmailUndo, MailedCode, WaitingMail},
@@ -68,6 +68,8 @@ fn account(account: ExportedAccount) -> ExportMeResponse {
         email_remind_time: account.email_remind_time.map(Into::into),
         waiting_mails: account.mails.into_iter().map(waiting_mail).collect(),
         limit_counts: account.limits.into_iter().map(limit_count).collect(),
+        second_factors: account.factors.into_iter().map(factors::second_factor).collect(),
+        recovery_code_times: account.recovery_code_times.into_iter().map(Into::into).collect(),
         ..ExportMeResponse::default()
     }
 }

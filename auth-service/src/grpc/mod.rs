@@ -10,6 +10,7 @@ mod credentials;
 mod emails;
 mod error;
 mod export;
+mod factors;
 mod fields;
 #[cfg(test)]
 mod fuzz;

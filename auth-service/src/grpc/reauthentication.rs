@@ -5,8 +5,8 @@ use proto::auth::v1::{ReauthenticateRequest, ReauthenticateResponse, reauthentic
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
-use super::{convert, guests, request_context::request_context};
-use crate::domain::{Accounts, Password, Proof, RequestedAudience};
+use super::{convert, factors, guests, request_context::request_context};
+use crate::domain::{Accounts, Password, Proof, RequestedAudience, SecondProof};
 
 pub(super) async fn reauthenticate(
     accounts: &Accounts,
@@ -28,6 +28,14 @@ fn parse(request: ReauthenticateRequest) -> Result<(Proof, Option<RequestedAudie
         Some(Presented::GuestCredential(credential)) => {
             guests::credential(&mut fields, &credential);
             Some(Proof::GuestCredential(SecretString::from(credential)))
+        }
+        Some(Presented::TotpCode(code)) => {
+            let code = factors::totp_code(&mut fields, code);
+            code.map(|code| Proof::SecondFactor(SecondProof::Totp(code)))
+        }
+        Some(Presented::RecoveryCode(code)) => {
+            let code = factors::recovery_code(&mut fields, code);
+            code.map(|code| Proof::SecondFactor(SecondProof::RecoveryCode(code)))
         }
         None => {
             fields.reject(

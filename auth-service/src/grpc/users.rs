@@ -153,6 +153,16 @@ impl UserService for UserRpc {
         Ok(Response::new(DeleteUserResponse {}))
     }
 
+    async fn reset_second_factors(
+        &self,
+        request: Request<proto::ResetSecondFactorsRequest>,
+    ) -> Result<Response<proto::ResetSecondFactorsResponse>, Status> {
+        let context = request_context(&request);
+        let id = user_id(&request.into_inner().user_id)?;
+        self.accounts.reset_factors(&context, id).await?;
+        Ok(Response::new(proto::ResetSecondFactorsResponse {}))
+    }
+
     async fn unlock_user(
         &self,
         request: Request<proto::UnlockUserRequest>,

@@ -87,6 +87,15 @@ impl Jobs {
             let audit_log = audit_log.clone();
             async move { audit_log.purge().await }.boxed()
         });
+        let accounts = self.accounts.clone();
+        running.every_by(&self.clock, PURGE, "second factors", move || {
+            let accounts = accounts.clone();
+            async move {
+                accounts.reseal_factors().await?;
+                accounts.purge_factors().await
+            }
+            .boxed()
+        });
         let accounts = self.accounts;
         running.every_by(&self.clock, PURGE, "idle guests", move || {
             let accounts = accounts.clone();

@@ -7,6 +7,8 @@ use base::clock::Timestamp;
 
 /// Method that stands for several factors (RFC 8176).
 const SEVERAL_FACTORS: &str = "mfa";
+/// Method of a one-time password (RFC 8176).
+const CODE: &str = "otp";
 
 /// Methods by which a user proves who they are (RFC 8176), separated by spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,16 @@ impl AuthMethods {
     /// The credential of a guest. Of the registered methods, `swk` fits best: a secret that
     /// software keeps on the device, and that nobody knows by heart as they would a password.
     pub(crate) const GUEST_CREDENTIAL: Self = Self(Cow::Borrowed("swk"));
+    /// A password, and a code of a second factor. A recovery code is a one-time password, too.
+    pub(crate) const PASSWORD_AND_CODE: Self = Self(Cow::Borrowed("pwd otp mfa"));
+
+    /// Returns the methods of someone who has proved by these who they are, and then by a code of a
+    /// second factor.
+    pub(crate) fn with_code(&self) -> Self {
+        let is_first = |method: &&str| ![CODE, SEVERAL_FACTORS].contains(method);
+        let methods: Vec<&str> = self.iter().filter(is_first).chain([CODE, SEVERAL_FACTORS]).collect();
+        Self(Cow::Owned(methods.join(" ")))
+    }
 
     /// Reads the methods as they are stored. A later version may have stored ones that this version
     /// does not know.
@@ -65,5 +77,24 @@ impl Authentication {
             acr: methods.acr(),
             methods,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_makes_two_factors_of_one() {
+        let at = Timestamp::EPOCH;
+        for (first, both) in [
+            (AuthMethods::PASSWORD, "pwd otp mfa"),
+            (AuthMethods::GUEST_CREDENTIAL, "swk otp mfa"),
+            (AuthMethods::PASSWORD_AND_CODE, "pwd otp mfa"),
+        ] {
+            let with_code = Authentication::new(at, first.with_code());
+            assert_eq!((with_code.methods.as_str(), with_code.acr), (both, Acr::TwoFactors));
+        }
+        assert_eq!(Authentication::new(at, AuthMethods::PASSWORD).acr, Acr::OneFactor);
     }
 }

@@ -25,6 +25,8 @@ db::text_enum! {
         EmailChange = "email_change",
         /// Return to the address that the user had before a change.
         EmailUndo = "email_undo",
+        /// Proof that a user who has to add a second factor receives mail at their address.
+        FactorEnrolment = "factor_enrolment",
     }
 }
 
@@ -59,12 +61,20 @@ db::text_enum! {
         /// Notice to the former address that the address has changed. If it was verified, the
         /// notice has a link that undoes the change.
         EmailChanged = "email_changed",
+        /// Code with which a user who must have a second factor can add one.
+        FactorEnrolment = "factor_enrolment",
+        /// Notice that a second factor was added.
+        SecondFactorAdded = "second_factor_added",
+        /// Notice that a second factor was removed.
+        SecondFactorRemoved = "second_factor_removed",
+        /// Notice that the recovery codes were replaced.
+        RecoveryCodesRenewed = "recovery_codes_renewed",
     }
 }
 
 impl MailKind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::PasswordReset,
         Self::AdministratorReset,
         Self::Invitation,
@@ -76,6 +86,10 @@ impl MailKind {
         Self::EmailReverted,
         Self::DeviceLogin,
         Self::RefreshTokenReused,
+        Self::FactorEnrolment,
+        Self::SecondFactorAdded,
+        Self::SecondFactorRemoved,
+        Self::RecoveryCodesRenewed,
     ];
 }
 

@@ -7,6 +7,7 @@
 mod audit;
 mod authentication;
 mod catalog;
+mod factor;
 mod feed;
 mod guest;
 mod holdings;
@@ -22,6 +23,7 @@ pub(crate) use self::{
     audit::{AuditEntry, AuditFilter, AuditOutcome},
     authentication::{AuthMethods, Authentication},
     catalog::{Action, EntryNames, Permission, Resource, Role},
+    factor::{LoginChallenge, RecoveryCode, TotpFactor},
     feed::{FeedHead, FeedKind},
     guest::GuestCredential,
     holdings::{Holdings, TokenHoldings, covers},

@@ -45,6 +45,8 @@ pub(crate) struct User {
     /// Whether the user is a guest. A guest has a login and an address that were generated, and no
     /// password.
     pub(crate) is_guest: bool,
+    /// Whether the user has a confirmed second factor.
+    pub(crate) has_second_factor: bool,
 }
 
 impl User {

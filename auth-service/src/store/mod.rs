@@ -7,11 +7,13 @@ mod catalog;
 mod columns;
 mod email;
 mod export;
+mod factor;
 mod feed;
 mod grant;
 mod groups;
 mod guest;
 mod holding;
+mod login_challenge;
 mod mail;
 mod new_role;
 mod permission;
@@ -46,6 +48,12 @@ pub(crate) use self::{
         user_set_email, user_verify_email,
     },
     export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
+    factor::{
+        recovery_code_take, recovery_code_times, recovery_codes_delete, recovery_codes_replace,
+        sessions_forget_second_factor, totp_factor_delete, totp_factor_insert, totp_factor_reseal, totp_factor_use,
+        totp_factors, totp_factors_after, totp_factors_delete, totp_factors_delete_unconfirmed,
+        user_set_has_second_factor,
+    },
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,
         feed_head_set_epoch, feed_head_set_max_access_token_seconds, feed_purge, feed_restart, feed_upsert,
@@ -67,6 +75,10 @@ pub(crate) use self::{
     holding::{
         SessionWithHoldings, UserWithHoldings, holdings, session_insert, sessions_with_holdings, token_holdings,
         users_with_holdings,
+    },
+    login_challenge::{
+        login_challenge, login_challenge_delete, login_challenge_email_proven, login_challenge_insert,
+        login_challenges_delete, login_challenges_delete_expired, login_challenges_of,
     },
     mail::{
         StoredRequest, mail_claim, mail_delete, mail_insert, mail_is_due, mail_postpone, mail_quota_delete,

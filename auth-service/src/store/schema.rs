@@ -32,6 +32,7 @@ diesel::table! {
         invite_time -> Nullable<Timestamp>,
         min_password_expire_time -> Nullable<Timestamp>,
         is_guest -> Bool,
+        has_second_factor -> Bool,
     }
 }
 
@@ -220,6 +221,51 @@ diesel::table! {
     new_role_permissions (role_id, permission_id) {
         role_id -> Uuid,
         permission_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+
+    login_challenges (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        token_version -> BigInt,
+        is_enrolment -> Bool,
+        needs_email_code -> Bool,
+        audience -> Text,
+        device_id -> Nullable<Uuid>,
+        new_password_hash -> Nullable<Text>,
+        create_time -> Timestamp,
+        expire_time -> Timestamp,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+
+    totp_factors (id) {
+        id -> Uuid,
+        user_id -> Uuid,
+        display_name -> Text,
+        sealed_secret -> Binary,
+        last_step -> BigInt,
+        challenge_id -> Nullable<Uuid>,
+        create_time -> Timestamp,
+        confirm_time -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    use base::sql_types::{Timestamp, Uuid};
+    use diesel::sql_types::Binary;
+
+    recovery_codes (user_id, mac) {
+        user_id -> Uuid,
+        mac -> Binary,
+        create_time -> Timestamp,
     }
 }
 

@@ -32,6 +32,7 @@ columns!(User in users {
     invite_time: Option<Timestamp>,
     min_password_expire_time: Option<Timestamp>,
     is_guest: bool,
+    has_second_factor: bool,
 });
 
 /// A user to insert.
@@ -233,6 +234,7 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
         users::invite_time.eq(None::<Timestamp>),
         users::min_password_expire_time.eq(None::<Timestamp>),
         users::is_guest.eq(false),
+        users::has_second_factor.eq(false),
     ));
     query!(conn, |c| update.cached().execute(c).await)?;
     user_belongings_delete(conn, id).await?;
@@ -243,6 +245,9 @@ pub(crate) async fn user_anonymize(conn: &mut Conn, id: UserId, now: Timestamp) 
 pub(super) async fn user_belongings_delete(conn: &mut Conn, id: UserId) -> db::Result<()> {
     super::guest_credential_delete(conn, id).await?;
     super::imported_password_delete(conn, id).await?;
+    super::totp_factors_delete(conn, id).await?;
+    super::recovery_codes_delete(conn, id).await?;
+    super::login_challenges_delete(conn, id).await?;
     super::account_codes_delete(conn, id).await?;
     super::email_undos_delete(conn, id).await?;
     super::email_reminder_delete(conn, id).await?;

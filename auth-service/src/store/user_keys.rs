@@ -98,6 +98,7 @@ pub(crate) async fn user_forget_unknown_columns(conn: &mut Conn, user: &StoredKe
             users::invite_time.eq(None::<Timestamp>),
             users::min_password_expire_time.eq(None::<Timestamp>),
             users::is_guest.eq(false),
+            users::has_second_factor.eq(false),
         ));
         query!(conn, |c| update.cached().execute(c).await)?;
         super::user::user_belongings_delete(conn, user.id).await?;

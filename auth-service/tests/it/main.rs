@@ -5,6 +5,7 @@
 #![allow(clippy::too_many_lines, reason = "a test tells one story, in order")]
 
 mod audit;
+mod factors;
 mod feed;
 mod grpc;
 mod guests;

@@ -1,8 +1,8 @@
 // The page: its sections, forms and buttons. session.js holds the logged-in user and the tokens.
 
 import {
-  ApiError, call, callAboutEmail, changePassword, deleteAccount, forgetGuest, knownGuest, login, logout, logoutEverywhere, onChange, onStepUp,
-  playAsGuest, register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
+  ApiError, beginEnrolment, call, callAboutEmail, changePassword, completeLogin, deleteAccount, forgetGuest, knownGuest, login, logout,
+  logoutEverywhere, onChange, onStepUp, playAsGuest, register, requestPasswordReset, resetPassword, restore, upgrade, wait, watch,
 } from "./session.js";
 
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]];
@@ -32,7 +32,9 @@ const WORDS = {
   GAME_NOT_FOUND: "This game is no longer open: another player has joined it, or it was cancelled.",
   GAME_TAKEN: "Another player was quicker and has joined this game.",
   PASSWORD_EXPIRED: "Your temporary password has expired. Ask an administrator for a new one, or choose a new password by mail.",
-  STEP_UP_REQUIRED: "You logged in some time ago. Enter your password to go on.",
+  STEP_UP_REQUIRED: "This needs another proof that it is you.",
+  SECOND_FACTOR_WRONG: "The code is wrong or was used already. Enter the one that the app shows now.",
+  LOGIN_CHALLENGE_INVALID: "This login took too long. Log in again.",
   PASSWORD_CHANGE_REQUIRED: "Your password is a temporary one. Choose a new password to log in.",
 };
 
@@ -126,9 +128,9 @@ function forgive(input) {
   $(`${input.id}-problem`).textContent = "";
 }
 
-const SECTIONS = ["entry", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
+const SECTIONS = ["entry", "second-factor", "recovery", "confirmation", "reversal", "lobby", "account", "game"];
 // Sections whose heading is in the title of the page.
-const TITLED = ["recovery", "confirmation", "reversal", "account"];
+const TITLED = ["second-factor", "recovery", "confirmation", "reversal", "account"];
 // Whether the user is to move in a game.
 let isTurn = false;
 
@@ -169,7 +171,10 @@ onChange((user, reason) => {
   $("keep").hidden = !user?.isGuest;
   offerGuest();
   // Remove what was about the previous user.
-  for (const id of ["my-games", "open-games", "history", "leaderboard", "sessions", "account-email", "invited-login"]) {
+  forgetPending();
+  hideSecret("factor");
+  hideRecoveryCodes();
+  for (const id of ["my-games", "open-games", "history", "leaderboard", "sessions", "factors", "account-email", "invited-login"]) {
     $(id).replaceChildren();
     delete $(id).dataset.key;
   }
@@ -190,11 +195,14 @@ const ACTIONS = {
   "upgrade-form": keepAccount,
   "request-form": requestCode,
   "reset-form": choosePassword,
+  "enrol-form": enrol,
+  "code-form": enterCode,
+  "factor-form": addFactor,
   "confirm-form": confirmAddress,
   "email-form": changeAddress,
   "password-form": replacePassword,
   "delete-form": removeAccount,
-  "step-up-form": ({ password }) => $("step-up").close(password),
+  "step-up-form": ({ proof }) => $("step-up").close(proof),
 };
 
 for (const form of Object.keys(ACTIONS).map($)) {
@@ -219,7 +227,8 @@ for (const form of Object.keys(ACTIONS).map($)) {
 }
 
 async function signUp(account) {
-  if (!(await register(account))) confirmFirst(account);
+  const { isLoggedIn, challenge } = await register(account);
+  if (!meet(challenge, account.login) && !isLoggedIn) confirmFirst(account);
 }
 
 // Asks a new user, who must confirm the address before the first login, for the code from the mail.
@@ -232,7 +241,7 @@ function confirmFirst({ login: identifier, password }) {
 async function logIn({ identifier, password, newPassword }) {
   const changes = !$("change-password").hidden;
   try {
-    await login(identifier, password, changes ? newPassword : "");
+    meet(await login(identifier, password, changes ? newPassword : ""), identifier);
   } catch (error) {
     if (error.reason === "EMAIL_NOT_VERIFIED") {
       openConfirmation({ identifier, password });
@@ -255,14 +264,154 @@ function askForNewPassword(identifier, password) {
   say(WORDS.PASSWORD_CHANGE_REQUIRED);
 }
 
-// Asks for the password in a dialog, because the call that needs a more recent login goes on afterwards.
-onStepUp(() => new Promise((resolve) => {
+// --- The second factor ---
+
+// The login that waits for a code: its challenge, and what the user typed as login.
+let pending = null;
+// Id of the app that waits for its first code.
+let newFactor = null;
+
+// Asks for the second factor if the login needs one. Returns whether it does.
+function meet(challenge, identifier) {
+  if (!challenge) return false;
+  pending = { challenge, identifier };
+  hideSecret("enrol");
+  $("enrol-form").hidden = !challenge.enrol;
+  $("enrol-mail").hidden = !challenge.emailCodeRequired;
+  $("code-form").hidden = challenge.enrol;
+  $("totp-code-label").textContent = challenge.enrol ? "Code that the app shows" : "Code of the app, or a recovery code";
+  show("second-factor");
+  say(challenge.emailCodeRequired ? "A mail with a code is on its way." : "");
+  if (!challenge.enrol) $("totp-code").focus();
+  else if (challenge.emailCodeRequired) $("enrol-code").focus();
+  return true;
+}
+
+async function enrol({ emailCode }) {
+  const { secret, otpauthUri } = await orAgain(beginEnrolment(pending.challenge, emailCode));
+  showSecret("enrol", secret, otpauthUri);
+  $("enrol-form").hidden = true;
+  $("code-form").hidden = false;
+  $("totp-code").focus();
+}
+
+async function enterCode({ code }) {
+  const codes = await orAgain(completeLogin(pending.challenge, code, pending.identifier));
+  forgetPending();
+  if (codes.length) {
+    await openAccount();
+    showRecoveryCodes(codes);
+  }
+}
+
+// Goes back to the login if the challenge is over.
+async function orAgain(call) {
+  try {
+    return await call;
+  } catch (error) {
+    if (error.reason === "LOGIN_CHALLENGE_INVALID") leavePending();
+    throw error;
+  }
+}
+
+function forgetPending() {
+  pending = null;
+  hideSecret("enrol");
+  for (const id of ["enrol-form", "code-form"]) $(id).reset();
+}
+
+function leavePending() {
+  forgetPending();
+  show("entry");
+}
+
+$("leave-second-factor").onclick = () => {
+  leavePending();
+  say("");
+};
+
+function showSecret(name, secret, uri) {
+  $(`${name}-secret-text`).textContent = secret.match(/.{1,4}/g).join(" ");
+  $(`${name}-secret-link`).href = uri;
+  $(name === "enrol" ? "enrol-secret" : "factor-form").hidden = false;
+}
+
+function hideSecret(name) {
+  $(name === "enrol" ? "enrol-secret" : "factor-form").hidden = true;
+  $(`${name}-secret-text`).textContent = "";
+  $(`${name}-secret-link`).removeAttribute("href");
+}
+
+function showRecoveryCodes(codes) {
+  $("recovery-codes").hidden = false;
+  $("recovery-code-list").replaceChildren(...codes.map((code) => element("li", {}, element("code", { textContent: code }))));
+  $("recovery-codes-title").focus();
+}
+
+function hideRecoveryCodes() {
+  $("recovery-codes").hidden = true;
+  $("recovery-code-list").replaceChildren();
+}
+
+const readFactors = () => call("GET", "/v1/me/second-factors");
+
+function showFactors({ factors, recoveryCodesLeft }) {
+  $("factors").replaceChildren(...factors.map(({ factorId, displayName, createTime }) => {
+    const name = displayName || "Authenticator app";
+    return element("li", {}, about(name, "added ", time(createTime)), button("Remove", ` ${name}`, () => removeFactor(factorId)));
+  }));
+  $("factor-count").textContent = factors.length
+    ? `A login needs a code of an app. ${recoveryCodesLeft} recovery codes are left.`
+    : "A login needs only your password.";
+  $("renew-codes").hidden = !factors.length;
+}
+
+async function removeFactor(id) {
+  if (!confirm("Remove this app? Its codes no longer work.")) return;
+  await call("DELETE", `/v1/me/second-factors/${id}`);
+  hideRecoveryCodes();
+  showFactors(await readFactors());
+  $("factors-title").focus();
+  say("The app is removed.");
+}
+
+$("start-factor").onclick = () => attempt($("start-factor"), async () => {
+  const { factor, secret, otpauthUri } = await call("POST", "/v1/me/second-factors", {});
+  newFactor = factor.factorId;
+  hideRecoveryCodes();
+  showSecret("factor", secret, otpauthUri);
+  $("factor-code").focus();
+});
+
+async function addFactor({ totpCode }) {
+  const { recoveryCodes } = await call("POST", `/v1/me/second-factors/${newFactor}:confirm`, { totpCode });
+  hideSecret("factor");
+  showFactors(await readFactors());
+  $("factors-title").focus();
+  say("The app is added.");
+  if (recoveryCodes.length) showRecoveryCodes(recoveryCodes);
+}
+
+$("renew-codes").onclick = () => attempt($("renew-codes"), async () => {
+  const { recoveryCodes } = await call("POST", "/v1/me/recovery-codes:renew", {});
+  showFactors(await readFactors());
+  showRecoveryCodes(recoveryCodes);
+});
+
+// Asks for the password or a code in a dialog, because the call that needs a more recent login goes on afterwards.
+onStepUp((needsCode) => new Promise((resolve) => {
+  const words = needsCode
+    ? ["Enter a code", "To go on, enter the code that your authenticator app shows, or a recovery code.", "Code"]
+    : ["Enter your password", "You logged in some time ago. To go on, enter your password again.", "Password"];
+  ["step-up-title", "step-up-why", "step-up-label"].forEach((id, index) => { $(id).textContent = words[index]; });
+  $("step-up-proof").type = needsCode ? "text" : "password";
+  $("step-up-proof").autocomplete = needsCode ? "one-time-code" : "current-password";
   $("step-up").returnValue = "";
   $("step-up").onclose = () => {
-    const password = $("step-up").returnValue;
+    const proof = $("step-up").returnValue;
     $("step-up").returnValue = "";
     $("step-up-form").reset();
-    resolve(password || null);
+    resolve(proof || null);
   };
   $("step-up").showModal();
 }));
@@ -293,8 +442,8 @@ const credentials = ({ identifier, password }) => (asksWho ? { identifier, passw
 async function confirmAddress({ identifier, password, code }) {
   try {
     const { user } = await callAboutEmail(isNewAddress ? "/confirm" : "/verify", { code, ...credentials({ identifier, password }) });
-    if (asksWho) await login(identifier, password);
-    else await openAccount(user);
+    if (!asksWho) await openAccount(user);
+    else if (meet(await login(identifier, password), identifier)) return;
   } catch (error) {
     if (error.reason !== "PASSWORD_CHANGE_REQUIRED") throw error;
     return askForNewPassword(identifier, password);
@@ -310,15 +459,20 @@ async function changeAddress({ email, currentPassword }) {
 
 async function openAccount(user) {
   const { userId } = me;
-  const [known, listed] = await Promise.all([user ?? call("GET", "/v1/me").then((read) => read.user), readSessions()]);
+  const [known, listed, factors] = await Promise.all([
+    user ?? call("GET", "/v1/me").then((read) => read.user), readSessions(), readFactors(),
+  ]);
   // Meanwhile the user may have logged out in another tab.
   if (me?.userId !== userId) return;
   me = known;
-  // A guest has no address and no password that could be changed.
-  for (const id of ["credentials", "delete-credentials"]) $(id).hidden = me.isGuest;
+  // A guest has no address and no password that could be changed, and no second factor.
+  for (const id of ["credentials", "delete-credentials", "second-factors"]) $(id).hidden = me.isGuest;
+  hideSecret("factor");
+  hideRecoveryCodes();
   $("account-email").textContent = `${me.email}, ${me.emailVerifyTime ? "confirmed" : "not confirmed"}`;
   $("confirm-present").hidden = Boolean(me.emailVerifyTime);
   showSessions(listed);
+  showFactors(factors);
   show("account");
 }
 
@@ -441,10 +595,20 @@ $("forget-guest").onclick = () => {
 };
 
 async function keepAccount(account) {
-  if (!(await upgrade(account))) return confirmFirst(account);
+  if (!(await upgrade(account))) return logInUpgraded(account);
   $("keep").open = false;
   $("lobby-title").focus();
   say(`The account is yours. Your login is ${me.login} from now on.`);
+}
+
+// Logs an upgraded user in who has no session any more: the address must be confirmed, or a second factor added.
+async function logInUpgraded(account) {
+  try {
+    meet(await login(account.login, account.password), account.login);
+  } catch (error) {
+    if (error.reason !== "EMAIL_NOT_VERIFIED") throw error;
+    confirmFirst(account);
+  }
 }
 
 // --- A forgotten password ---
@@ -481,7 +645,7 @@ $("have-code").onclick = () => recover("reset-form", $("request-identifier").val
 $("another-code").onclick = () => recover("request-form", $("reset-identifier").value);
 
 async function choosePassword(values) {
-  await resetPassword(values);
+  if (meet(await resetPassword(values), values.identifier)) return say("Your new password is set.");
   say(isInvited
     ? `Welcome, ${me.login}. Your password is set, and you are logged in.`
     : `Your new password is set, and you are logged in as ${me.login}. All other devices are logged out.`);

@@ -33,6 +33,7 @@ export class ApiError extends Error {
     this.httpStatus = httpStatus;
     const detail = (type) => status?.details?.find((each) => each["@type"].endsWith(`google.rpc.${type}`));
     this.reason = detail("ErrorInfo")?.reason ?? "";
+    this.metadata = detail("ErrorInfo")?.metadata ?? {};
     this.fields = detail("BadRequest")?.fieldViolations ?? [];
     // Seconds after which it makes sense to try again.
     this.retrySeconds = parseFloat(detail("RetryInfo")?.retryDelay ?? "0");
@@ -42,16 +43,17 @@ export class ApiError extends Error {
 // Calls the listener with the user after a login, and with null and a message after the session has ended.
 export const onChange = (listener) => listeners.add(listener);
 
-// Sets how the user is asked for the password, when a call needs a more recent login. The function returns a promise of the
-// password, or of null if the user does not give it.
-let askForPassword = async () => null;
-export const onStepUp = (ask) => { askForPassword = ask; };
+// Sets how the user is asked for a proof, when a call needs a more recent login: for a code if it needs two factors, otherwise
+// for the password. The function returns a promise of the proof, or of null if the user does not give it.
+let askForProof = async () => null;
+export const onStepUp = (ask) => { askForProof = ask; };
 
-// Returns whether the user is logged in: a deployment may want the address confirmed first.
+// Returns whether the user is logged in, and otherwise the challenge if there is one: a deployment may want a second factor or
+// the address confirmed first.
 export async function register(account) {
   const registered = await post("/v1/auth/register", { ...account, passwordConfirmation: account.password, audience: GAMES });
   if (registered.tokens) begin(registered);
-  return Boolean(registered.tokens);
+  return { isLoggedIn: Boolean(registered.tokens), challenge: registered.challenge };
 }
 
 // Makes a call about an account's e-mail address: as the logged-in user, or with an identifier and a password, because a
@@ -59,13 +61,34 @@ export async function register(account) {
 export const callAboutEmail = (action, body) =>
   userId ? call("POST", `/v1/me/email${action}`, body) : post(`/v1/me/email${action}`, body);
 
-// Logs in, and sets a new password if one is given. A password set by an administrator must be replaced at the login.
+// Logs in, and sets a new password if one is given. A password set by an administrator must be replaced at the login. Returns a
+// challenge if the login needs a second factor.
 export async function login(identifier, password, newPassword) {
   // The token from this device's earlier login replaces that session, and wrong guesses elsewhere do not lock this device out.
   const deviceToken = localStorage.getItem(`device ${identifier}`) ?? "";
   const change = newPassword ? { newPassword, newPasswordConfirmation: newPassword } : {};
-  return begin(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
+  return pass(await post("/v1/auth/login", { identifier, password, deviceToken, audience: GAMES, ...change }), identifier);
 }
+
+// Begins the session of a login, unless it needs a second factor.
+function pass(answer, identifier) {
+  if (answer.challenge) return answer.challenge;
+  begin(answer, identifier);
+  return null;
+}
+
+// A code of an authenticator app has six digits; everything else is a recovery code.
+const codeProof = (code) => (/^(\s*\d){6}\s*$/.test(code) ? { totpCode: code } : { recoveryCode: code });
+
+// Completes a login with a code. Returns the recovery codes, if the login has added the first second factor.
+export async function completeLogin({ challengeToken }, code, identifier) {
+  const completed = await post("/v1/auth/complete-login", { challengeToken, ...codeProof(code) });
+  begin(completed, identifier);
+  return completed.recoveryCodes;
+}
+
+// Makes the secret of an authenticator app for a user who must add one.
+export const beginEnrolment = ({ challengeToken }, emailCode) => post("/v1/auth/begin-enrolment", { challengeToken, emailCode });
 
 // The guest whom this browser can log in: the login and the credential, or null.
 export const knownGuest = () => JSON.parse(localStorage.getItem("guest") ?? "null");
@@ -134,10 +157,10 @@ export async function requestPasswordReset(identifier) {
   await post("/v1/auth/request-password-reset", { identifier, deviceToken });
 }
 
-// Replaces a forgotten password with the code from the mail, and logs in.
+// Replaces a forgotten password with the code from the mail, and logs in. Returns a challenge if that needs a second factor.
 export async function resetPassword({ identifier, code, newPassword }) {
   const reset = { identifier, code, newPassword, newPasswordConfirmation: newPassword, audience: GAMES };
-  return begin(await post("/v1/auth/reset-password", reset), identifier);
+  return pass(await post("/v1/auth/reset-password", reset), identifier);
 }
 
 // Restores the session after a reload. The cookie identifies the user.
@@ -256,21 +279,31 @@ async function send(method, path, body, signal) {
 }
 
 // Gets an access token for this service that says that the user has just proved who they are. It is used until it expires or
-// is renewed. Sends the password or the guest's credential of the refused call, or asks for the password.
+// is renewed. Sends the password or the guest's credential of the refused call, or asks for the password. If two factors are
+// needed, asks for a code instead.
 async function reauthenticate(audience, body, refused) {
   const user = userId;
-  const proof = body && "guestCredential" in body
-    ? { guestCredential: body.guestCredential }
-    : { password: body?.currentPassword ?? (await askOnce()) };
+  const proof = await proofFor(body, refused.metadata.acr_values === "2");
   if (!Object.values(proof)[0] || userId !== user) throw refused;
   const { accessToken } = await call("POST", "/v1/me:reauthenticate", { ...proof, audience });
   if (userId !== user) throw refused;
   accessTokens.set(audience, accessToken);
 }
 
+// Returns the proof for a call that needs a more recent login, or two factors.
+async function proofFor(body, needsCode) {
+  if (needsCode) return codeProof(await askOnce(needsCode));
+  if (body && "guestCredential" in body) return { guestCredential: body.guestCredential };
+  return { password: body?.currentPassword ?? (await askOnce(needsCode)) };
+}
+
 // Several calls that are refused at the same time ask once.
-let asking = null;
-const askOnce = () => (asking ??= askForPassword().finally(() => (asking = null)));
+const asking = new Map();
+
+function askOnce(needsCode) {
+  if (!asking.has(needsCode)) asking.set(needsCode, askForProof(needsCode).finally(() => asking.delete(needsCode)));
+  return asking.get(needsCode);
+}
 
 // Replaces the access token for this service, unless that has happened since `used` was read. Only one tab does this at
 // a time: a refresh token is good for one rotation, and a second one would look like theft.

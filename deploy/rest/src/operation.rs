@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// RPCs that set the cookie: their response contains a refresh token.
-const GIVES_COOKIE: [&str; 8] = [
+const GIVES_COOKIE: [&str; 9] = [
     "auth.v1.AuthService.Register",
     "auth.v1.AuthService.RegisterGuest",
     "auth.v1.AuthService.Login",
     "auth.v1.AuthService.LoginGuest",
+    "auth.v1.AuthService.CompleteLogin",
     "auth.v1.AuthService.ResetPassword",
     "auth.v1.AuthService.RotateTokens",
     "auth.v1.AccountService.ChangePassword",

@@ -108,7 +108,7 @@ impl Accounts {
                 event.refused("CODE_INVALID").record(tx, context, now).await?;
                 return Ok(false);
             };
-            let change = self.return_to(tx, user, &undo, &holders).await?;
+            let change = self.return_to(tx, context, user, (&undo, &holders)).await?;
             event.record(tx, context, now).await?;
             feed::publish(tx, vec![change], now).await?;
             Ok(true)
@@ -132,9 +132,9 @@ impl Accounts {
     async fn return_to(
         &self,
         tx: &mut Conn,
+        context: &RequestContext,
         user: User,
-        undo: &EmailUndo,
-        holders: &LockedHolders,
+        (undo, holders): (&EmailUndo, &LockedHolders),
     ) -> Result<Change, Error> {
         let now = self.clock.now();
         // An older version of this program may have given the address to somebody else, who has
@@ -154,7 +154,9 @@ impl Accounts {
         let user = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
         // Later addresses may be those of whoever took the account over.
         store::email_undos_delete_since(tx, user.id, undo.create_time).await?;
-        self.attempts.forget(tx, &user).await?;
+        // So may later second factors.
+        self.forget_factors_since(tx, context, &user, undo.create_time).await?;
+        self.attempts.forget_passwords(tx, &user).await?;
         // Counted apart from the mails that anyone can ask for, so that it is sent in any case.
         let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::Administrator);
         let letter = |identifier: &str, code: &AccountCode| match Letter::with_code(identifier, code) {

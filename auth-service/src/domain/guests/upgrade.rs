@@ -51,6 +51,7 @@ impl Accounts {
         if must_verify && !self.mails.reaches(upgrade.email.as_str()) {
             return Err(Error::EmailUnreachable);
         }
+        let must_log_in = must_verify || self.factors.are_required_of(ReservedRole::Player);
         // Limited like a registration, because the answer also reveals whether a name is taken.
         self.attempts.admit_registration(context)?;
         let id = context.user_id().ok_or(Error::UserNotFound)?;
@@ -79,8 +80,8 @@ impl Accounts {
             ensure_free(tx, Some(id), Some(login.folded()), key).await?;
             let now = self.clock.now();
             let end = SessionEnd::PasswordChanged;
-            // A user who must verify the address first has no session.
-            let kept = (!must_verify).then_some(session.id);
+            // A user who must verify the address or add a second factor first has no session.
+            let kept = (!must_log_in).then_some(session.id);
             let revoked = revocation::log_out_everywhere(tx, id, kept, end, now).await?;
             let values = upgrade.values(&user, is_taken, now);
             let mut user = store::user_set_profile(tx, id, &values).await.map_err(taken)?;
@@ -94,7 +95,7 @@ impl Accounts {
             user.must_change_password = false;
             user.token_version = revoked.token_version;
             user.force_logout_time = Some(now);
-            let tokens = if must_verify {
+            let tokens = if must_log_in {
                 None
             } else {
                 Some(sessions.replace_tokens(tx, context, &user, &session, now).await?)

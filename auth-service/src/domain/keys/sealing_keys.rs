@@ -15,6 +15,11 @@ impl SealingKeys {
         Self(secrets.derive(purpose))
     }
 
+    /// Returns whether values may be encrypted with a key other than the current one.
+    pub(in crate::domain) const fn has_previous(&self) -> bool {
+        self.0.len() > 1
+    }
+
     /// Encrypts a value. Returns the nonce followed by the ciphertext. The name of the value is
     /// authenticated as well, so that no value can pass for another. Returns `None` if the
     /// cryptography library fails.

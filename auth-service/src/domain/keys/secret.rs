@@ -47,6 +47,12 @@ pub(in crate::domain) enum Purpose {
     MailQuota,
     /// The HMAC of the credentials of guests.
     GuestCredentials,
+    /// The encryption of the secrets of authenticator apps.
+    TotpSecrets,
+    /// The HMAC of recovery codes.
+    RecoveryCodes,
+    /// The MAC of the tokens of logins that wait for a second factor.
+    LoginChallenges,
 }
 
 impl ServerSecrets {
@@ -113,6 +119,9 @@ fn derive(secret: &[u8], purpose: Purpose) -> [u8; 32] {
         Purpose::MailRequests => b"auth-service mail requests v1".as_slice(),
         Purpose::MailQuota => b"auth-service mail quota v1".as_slice(),
         Purpose::GuestCredentials => b"auth-service guest credentials v1".as_slice(),
+        Purpose::TotpSecrets => b"auth-service totp secrets v1",
+        Purpose::RecoveryCodes => b"auth-service recovery codes v1",
+        Purpose::LoginChallenges => b"auth-service login challenges v1",
     };
     let mut key = [0; 32];
     Salt::new(HKDF_SHA256, &[])

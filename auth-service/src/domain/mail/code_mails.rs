@@ -150,6 +150,18 @@ impl Mails {
         Ok(Posted::Yes)
     }
 
+    /// Returns whether a code for this purpose has been mailed to the user that can still be typed.
+    pub(in crate::domain) async fn has_live_code(
+        &self,
+        tx: &mut Conn,
+        user_id: UserId,
+        purpose: CodePurpose,
+    ) -> Result<bool, Error> {
+        let code = store::account_code(tx, user_id, purpose).await?;
+        let can_be_typed = |code: &AccountCode| code.is_live(self.time.now()) && code.has_typed_tries();
+        Ok(code.as_ref().is_some_and(can_be_typed))
+    }
+
     /// Counts a try of the user's code, and returns the code if it is right. The caller has locked
     /// the user's row, and commits in either case.
     pub(in crate::domain) async fn try_code(
@@ -247,7 +259,7 @@ fn linked_identifier<'a>(user: &'a User, purpose: CodePurpose, new: Option<&Emai
 /// for at least half of this, the next mail has a new one.
 const fn life(purpose: CodePurpose) -> Duration {
     match purpose {
-        CodePurpose::PasswordReset => Duration::from_mins(10),
+        CodePurpose::PasswordReset | CodePurpose::FactorEnrolment => Duration::from_mins(10),
         // The user may read these mails much later.
         CodePurpose::AdministratorReset
         | CodePurpose::EmailVerification

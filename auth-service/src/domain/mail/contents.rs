@@ -40,7 +40,17 @@ impl Mails {
             },
             Letter::EmailVerification(code) => for_user(&code, CodePurpose::EmailVerification, "verify-email"),
             Letter::EmailChange(code) => for_user(&code, CodePurpose::EmailChange, "confirm-email"),
+            // There is no page for a link: the code belongs to a login that is under way.
+            Letter::FactorEnrolment(code) => Contents {
+                link: None,
+                ..with_code(&code, CodePurpose::FactorEnrolment, "")
+            },
             Letter::PasswordChanged {
+                time,
+                ip_address,
+                is_by_administrator,
+            }
+            | Letter::SecondFactorRemoved {
                 time,
                 ip_address,
                 is_by_administrator,
@@ -48,7 +58,9 @@ impl Mails {
                 is_by_administrator,
                 ..event(time, ip_address)
             },
-            Letter::RefreshTokenReused { time, ip_address } => event(time, ip_address),
+            Letter::RefreshTokenReused { time, ip_address }
+            | Letter::SecondFactorAdded { time, ip_address }
+            | Letter::RecoveryCodesRenewed { time, ip_address } => event(time, ip_address),
             Letter::LoginChanged {
                 old_login,
                 new_login,

@@ -73,6 +73,29 @@ pub(in crate::domain) enum Letter {
         /// Address of the device; may be empty.
         ip_address: String,
     },
+    /// A code with which a user who must have a second factor can add one.
+    FactorEnrolment(CodeLetter),
+    /// A second factor was added.
+    SecondFactorAdded {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was made; may be empty.
+        ip_address: String,
+    },
+    /// A second factor was removed.
+    SecondFactorRemoved {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was made; may be empty.
+        ip_address: String,
+    },
+    /// The recovery codes were replaced.
+    RecoveryCodesRenewed {
+        /// Time of the change, in microseconds since 1970.
+        time: i64,
+        /// Address from which it was made; may be empty.
+        ip_address: String,
+    },
     /// An old refresh token was used again, so its session was ended.
     RefreshTokenReused {
         /// Time of the use, in microseconds since 1970.
@@ -124,6 +147,7 @@ impl Letter {
             // The code that undoes a change is in the notice of the change.
             CodePurpose::EmailVerification | CodePurpose::EmailUndo => Self::EmailVerification(letter),
             CodePurpose::EmailChange => Self::EmailChange(letter),
+            CodePurpose::FactorEnrolment => Self::FactorEnrolment(letter),
         }
     }
 
@@ -135,13 +159,17 @@ impl Letter {
             | Self::Invitation(code)
             | Self::EmailVerification(code)
             | Self::EmailChange(code)
-            | Self::EmailReverted(code) => Some(Timestamp::from_micros(code.expire_time)),
+            | Self::EmailReverted(code)
+            | Self::FactorEnrolment(code) => Some(Timestamp::from_micros(code.expire_time)),
             // A notice is of use even if its link has expired.
             Self::PasswordChanged { .. }
             | Self::LoginChanged { .. }
             | Self::EmailChanged { .. }
             | Self::DeviceLogin { .. }
-            | Self::RefreshTokenReused { .. } => None,
+            | Self::RefreshTokenReused { .. }
+            | Self::SecondFactorAdded { .. }
+            | Self::SecondFactorRemoved { .. }
+            | Self::RecoveryCodesRenewed { .. } => None,
         }
     }
 
@@ -158,6 +186,10 @@ impl Letter {
             Self::EmailReverted(_) => MailKind::EmailReverted,
             Self::DeviceLogin { .. } => MailKind::DeviceLogin,
             Self::RefreshTokenReused { .. } => MailKind::RefreshTokenReused,
+            Self::FactorEnrolment(_) => MailKind::FactorEnrolment,
+            Self::SecondFactorAdded { .. } => MailKind::SecondFactorAdded,
+            Self::SecondFactorRemoved { .. } => MailKind::SecondFactorRemoved,
+            Self::RecoveryCodesRenewed { .. } => MailKind::RecoveryCodesRenewed,
         }
     }
 }
@@ -206,7 +238,8 @@ mod tests {
             },
             Letter::Invitation(code.clone()),
             Letter::EmailVerification(code.clone()),
-            Letter::EmailChange(code),
+            Letter::EmailChange(code.clone()),
+            Letter::FactorEnrolment(code),
             Letter::EmailChanged {
                 time: 5,
                 ip_address: String::new(),

@@ -45,6 +45,12 @@ pub(in crate::domain) enum Notice<'a> {
     DeviceLogin,
     /// An old refresh token was used again, so its session was ended.
     RefreshTokenReused,
+    /// A second factor was added.
+    SecondFactorAdded,
+    /// A second factor was removed, or all of them.
+    SecondFactorRemoved,
+    /// The recovery codes were replaced.
+    RecoveryCodesRenewed,
 }
 
 impl Mails {
@@ -130,6 +136,9 @@ impl Notice<'_> {
                 ip_address,
             },
             Self::RefreshTokenReused => Letter::RefreshTokenReused { time, ip_address },
+            Self::SecondFactorAdded => Letter::SecondFactorAdded { time, ip_address },
+            Self::SecondFactorRemoved => Letter::SecondFactorRemoved { time, ip_address },
+            Self::RecoveryCodesRenewed => Letter::RecoveryCodesRenewed { time, ip_address },
         }
     }
 }

@@ -54,6 +54,8 @@ const MEMORY: Duration = Duration::from_hours(24);
 const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
 /// Number of rows that a purge deletes in one transaction.
 const PURGE_BATCH: i64 = 500;
+/// Name of the counter of guesses at a second factor, and beginning of that for a device.
+const SECOND_FACTOR: &str = "second_factor";
 /// How far replicas may differ in their estimates of the database's time.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
@@ -100,6 +102,9 @@ pub(crate) enum Guess<'a> {
     Device(DeviceId),
     /// A guess for the user who is signed in.
     Current(UserId),
+    /// A guess at the user's second factor, on a device that the user has logged in from before if
+    /// there is one. The password was right, which must not clear this counter.
+    SecondFactor(UserId, Option<DeviceId>),
 }
 
 /// An attempt that need not wait, before it is counted.
@@ -339,9 +344,21 @@ impl Attempts {
     }
 
     /// Clears the counters for the identifiers of a user, for their devices, and for checks of
-    /// their current password.
+    /// their current password and of their second factor.
     pub(in crate::domain) async fn forget(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
+        let keys = self.keys_of_user(tx, user).await?;
+        Self::clear(tx, keys).await
+    }
+
+    /// Clears the same counters but those of the second factor. A new password must give nobody
+    /// more guesses at it.
+    pub(in crate::domain) async fn forget_passwords(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
         let mut keys = self.keys_of_user(tx, user).await?;
+        keys.retain(|(what, _)| !what.starts_with(SECOND_FACTOR));
+        Self::clear(tx, keys).await
+    }
+
+    async fn clear(tx: &mut Conn, mut keys: Vec<(&'static str, Vec<u8>)>) -> db::Result<()> {
         keys.sort_unstable_by(|(_, key), (_, other)| key.cmp(other));
         for (_, key) in &keys {
             store::throttle_delete(tx, key).await?;
@@ -370,16 +387,17 @@ impl Attempts {
         let mut keys = vec![
             ("login", self.key_of("identifier", login.as_bytes())),
             ("current_password", self.key_of("current", user.id.as_uuid().as_bytes())),
+            (SECOND_FACTOR, self.key_of(SECOND_FACTOR, user.id.as_uuid().as_bytes())),
         ];
         // Failures with an address that belongs to another account count for that account.
         if !user.email_is_taken {
             keys.push(("email", self.key_of("identifier", email.as_bytes())));
         }
         let devices = store::devices_of_user(conn, user.id).await?;
-        keys.extend(devices.iter().map(|device| {
-            let key = self.key_of("device", device.as_uuid().as_bytes());
-            ("device", key)
-        }));
+        for name in ["device", "second_factor_device"] {
+            let key = |device: &DeviceId| (name, self.key_of(name, device.as_uuid().as_bytes()));
+            keys.extend(devices.iter().map(key));
+        }
         Ok(keys)
     }
 
@@ -426,6 +444,13 @@ impl Attempts {
             Guess::Identifier(identifier) => ("identifier", identifier.as_bytes(), Scope::Account),
             Guess::Device(ref device) => ("device", device.as_uuid().as_bytes().as_slice(), Scope::Device),
             Guess::Current(ref user) => ("current", user.as_uuid().as_bytes().as_slice(), Scope::Account),
+            Guess::SecondFactor(ref user, None) => {
+                (SECOND_FACTOR, user.as_uuid().as_bytes().as_slice(), Scope::Account)
+            }
+            Guess::SecondFactor(_, Some(ref device)) => {
+                let device = device.as_uuid().as_bytes().as_slice();
+                ("second_factor_device", device, Scope::Device)
+            }
         };
         let mut counters = vec![Counter {
             key: self.key_of(name, value),

@@ -160,12 +160,14 @@ impl PlainLoginWriter {
 }
 
 impl PlainLogin {
-    /// Returns whether nothing has changed by which the login would have to be refused, or to write
-    /// a mail. `user` is the locked user.
+    /// Returns whether nothing has changed by which the login would have to be refused, to ask for
+    /// a second factor, or to write a mail. `user` is the locked user. A role that requires a
+    /// second factor comes with a new token version.
     fn is_still_plain(&self, user: &User) -> bool {
         let verified = &self.verified;
         let is_same_hash = user.password_hash.expose_secret() == verified.password_hash.expose_secret();
         user.is_active
+            && !user.has_second_factor
             && is_same_hash
             && user.token_version == verified.token_version
             && user.update_time == verified.update_time

@@ -50,6 +50,17 @@ pub(crate) enum RequestedAudience {
 #[error("must be auth-service or the client id of a service account")]
 pub(crate) struct InvalidAudience;
 
+impl RequestedAudience {
+    /// Returns the name as it is requested; empty for the deployment.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Deployment => "",
+            Self::AuthService => AUTH_SERVICE,
+            Self::Service(client_id) => client_id.as_str(),
+        }
+    }
+}
+
 impl FromStr for RequestedAudience {
     type Err = InvalidAudience;
 

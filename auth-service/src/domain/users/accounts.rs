@@ -10,6 +10,7 @@ use crate::{
         audit::event::Records,
         emails::rule::EmailRequirement,
         error::Error,
+        factors::rules::Factors,
         guests::rules::Guests,
         mail::outbox::Mails,
         passwords::{attempts::Attempts, hashing::HashingPool, password::PasswordRules, present_costs::PresentCosts},
@@ -42,6 +43,7 @@ pub(crate) struct Accounts {
     pub(crate) registration_open: bool,
     pub(crate) guests: Guests,
     pub(crate) export_limits: ExportLimits,
+    pub(crate) factors: Factors,
 }
 
 /// A user with their roles and permissions.

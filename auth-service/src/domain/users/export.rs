@@ -21,7 +21,7 @@ use crate::{
         users::accounts::{Accounts, Profile},
     },
     ids::{AuditEventKind, DeviceId},
-    model::{AuditEntry, AuditFilter, EmailUndo, MailedCode, Session, User, WaitingMail},
+    model::{AuditEntry, AuditFilter, EmailUndo, MailedCode, Session, TotpFactor, User, WaitingMail},
     store,
 };
 
@@ -72,6 +72,9 @@ pub(crate) struct ExportedAccount {
     pub(crate) email_remind_time: Option<Timestamp>,
     pub(crate) mails: Vec<WaitingMail>,
     pub(crate) limits: Vec<LimitCount>,
+    pub(crate) factors: Vec<TotpFactor>,
+    /// Times of the recovery codes that are left.
+    pub(crate) recovery_code_times: Vec<Timestamp>,
 }
 
 /// A count on which a limit depends.
@@ -132,6 +135,8 @@ impl Accounts {
                 email_remind_time: store::email_reminder(conn, id).await?,
                 mails: store::mails_of_user(conn, id, MAX_MAILS).await?,
                 limits: self.limit_counts(conn, &user).await?,
+                factors: store::totp_factors(conn, id).await?,
+                recovery_code_times: store::recovery_code_times(conn, id).await?,
             }),
             None => None,
         };
@@ -271,6 +276,8 @@ mod tests {
         ("email_undos", "former_emails"),
         ("email_reminders", "email_remind_time"),
         ("audit_events", "audit_events"),
+        ("totp_factors", "second_factors"),
+        ("recovery_codes", "recovery_code_times"),
         // By the HMAC of the address, or of what failed.
         ("mail_quota", "limit_counts"),
         ("login_throttle", "limit_counts"),
@@ -295,6 +302,10 @@ mod tests {
             "it says only how the password was hashed elsewhere, until the next login",
         ),
         ("user_imports", "it is about no user"),
+        (
+            "login_challenges",
+            "it lives for minutes, and holds nothing that the events of the audit log do not say",
+        ),
         ("new_role_permissions", "it is about no user"),
         ("signing_keys", "it is about no user"),
         ("email_requirement", "it is about no user"),

@@ -9,11 +9,12 @@ use crate::{
         audit::event::AuditEvent,
         counts,
         error::Error,
+        factors::challenges::{Challenge, PendingLogin},
         feed,
         mail::notices::Notice,
         passwords::{
             attempts::{Attempt, Attempts, Guess},
-            changes::{ensure_fit, replace_at_login},
+            changes::{ensure_fit, ensure_still_verified, replace_at_login},
             hashing::{Stored, Verdict},
             password::Password,
             queue::Client,
@@ -60,6 +61,14 @@ pub(crate) struct LoggedIn {
     pub(crate) device_token: SecretString,
 }
 
+/// Outcome of a login with the right password.
+#[derive(Debug)]
+pub(crate) enum LoginOutcome {
+    LoggedIn(Box<LoggedIn>),
+    /// A session begins once the second factor has been proved.
+    Challenged(Challenge),
+}
+
 /// Hashes that a login stores in place of the present one.
 struct Hashes {
     /// Hash of the new password.
@@ -69,16 +78,23 @@ struct Hashes {
 }
 
 impl Accounts {
-    /// Starts a session. An unknown user, an inactive user and a wrong password get the same answer
-    /// after the same work.
-    pub(crate) async fn login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+    /// Starts a session, or makes a challenge if the user needs a second factor. An unknown user,
+    /// an inactive user and a wrong password get the same answer after the same work.
+    pub(crate) async fn login(
+        &self,
+        context: &RequestContext,
+        credentials: Credentials,
+    ) -> Result<LoginOutcome, Error> {
         let outcome = self.attempt_login(context, credentials).await;
-        counts::login(&outcome);
+        // A challenge is counted when it is met.
+        if !matches!(outcome, Ok(LoginOutcome::Challenged(_))) {
+            counts::login(&outcome);
+        }
         outcome
     }
 
     #[expect(clippy::too_many_lines, reason = "the steps of a login, whose order matters")]
-    async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoggedIn, Error> {
+    async fn attempt_login(&self, context: &RequestContext, credentials: Credentials) -> Result<LoginOutcome, Error> {
         // The token is genuine, but may belong to another user. That is checked once the user has
         // been read.
         let named = self.sessions.devices.tokens.open(&credentials.device_token);
@@ -147,7 +163,10 @@ impl Accounts {
         };
         let is_noticed = device.is_none() && found.last_login_time.is_some();
         let is_mailed = is_noticed && self.mails.can_notify(found) || self.unmet_requirement(found).is_some();
-        if !is_mailed && new_hash.is_none() && rehash.is_none() {
+        // A login that needs a second factor is never plain. A factor or a role that the user gets
+        // meanwhile is noticed once the user's row is locked.
+        let is_complete = !is_mailed && new_hash.is_none() && rehash.is_none();
+        if is_complete && self.passes_without_factor(found).await? {
             let login = PlainLogin {
                 verified: found.clone(),
                 context: context.clone(),
@@ -157,21 +176,42 @@ impl Accounts {
                 settled: Attempts::success(&attempt),
             };
             if let Some((user, begun)) = sessions.begin_plain(login).await? {
-                return Ok(LoggedIn {
+                return Ok(LoginOutcome::LoggedIn(Box::new(LoggedIn {
                     user,
                     tokens: begun.tokens,
                     device_token: begun.device_token,
-                });
+                })));
             }
         }
-        let logged_in = write_tx!(self.db, |tx| {
+        if self.mails.is_configured() {
+            self.mails.time.refresh().await?;
+        }
+        let logged_in: Result<Option<LoginOutcome>, Error> = write_tx!(self.db, |tx| {
             // The password may have been changed while this one was verified.
-            let recorded = store::user_record_login(tx, found, self.clock.now()).await?;
+            let locked = store::user_lock(tx, found.id).await?;
+            let Some(locked) = locked.filter(|user| user.is_active && ensure_still_verified(user, found).is_ok()) else {
+                return Ok(None);
+            };
+            if let Some(hash) = &rehash {
+                store::user_password_rehash(tx, locked.id, hash).await?;
+            }
+            if let Some(missing) = self.missing_factor(tx, &locked).await? {
+                let pending = PendingLogin {
+                    audience: &credentials.audience,
+                    device,
+                    new_password_hash: new_hash.as_ref(),
+                    is_email_proven: false,
+                };
+                let challenge = self.challenge(tx, context, &locked, missing, &pending).await?;
+                self.attempts.succeeded(tx, &attempt).await?;
+                return Ok(Some(LoginOutcome::Challenged(challenge)));
+            }
+            // The time is read only now, because another transaction may have held the row for long.
+            let now = self.clock.now();
+            let recorded = store::user_record_login(tx, &locked, now).await?;
             let Some(mut user) = recorded else {
                 return Ok(None);
             };
-            // The time is read again, because another transaction may have held the row for long.
-            let now = self.clock.now();
             let mut published = Vec::new();
             if let Some(hash) = &new_hash {
                 published.push(replace_at_login(tx, context, &mut user, hash, now).await?);
@@ -181,9 +221,6 @@ impl Accounts {
             if is_noticed {
                 let notice = Notice::DeviceLogin;
                 self.mails.post_notice(tx, context, &user, notice, now).await?;
-            }
-            if let Some(hash) = &rehash {
-                store::user_password_rehash(tx, user.id, hash).await?;
             }
             let by = (AuthMethods::PASSWORD, now);
             let begun = sessions.begin(tx, context, &user, device, by).await?;
@@ -196,17 +233,24 @@ impl Accounts {
                 .record(tx, context, now)
                 .await?;
             feed::publish(tx, published, now).await?;
-            Ok::<_, Error>(Some(LoggedIn {
+            Ok(Some(LoginOutcome::LoggedIn(Box::new(LoggedIn {
                 user,
                 tokens: begun.tokens,
                 device_token: begun.device_token,
-            }))
+            }))))
         });
-        match logged_in? {
-            Some(logged_in) => Ok(logged_in),
-            None => Err(self
+        match logged_in {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => Err(self
                 .refuse_login(context, ACTION, (Some(found), Verdict::Wrong), &attempt)
                 .await),
+            Err(error) => {
+                // The password was right, so nobody has to wait because of it.
+                if matches!(error, Error::TooManyMails(_)) {
+                    self.attempts.settle(&attempt).await?;
+                }
+                Err(error)
+            }
         }
     }
 

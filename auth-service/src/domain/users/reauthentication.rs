@@ -11,7 +11,12 @@ use crate::{
     domain::{
         audit::event::AuditEvent,
         error::Error,
-        passwords::{changes::ensure_still_verified, password::Password},
+        factors::proof::SecondProof,
+        passwords::{
+            attempts::{Attempt, Guess},
+            changes::ensure_still_verified,
+            password::Password,
+        },
         request_context::RequestContext,
         tokens::access::{AccessToken, Bearer, RequestedAudience},
         users::accounts::Accounts,
@@ -28,6 +33,7 @@ pub(crate) enum Proof {
     Password(Password),
     /// The credential of a guest, as presented.
     GuestCredential(SecretString),
+    SecondFactor(SecondProof),
 }
 
 /// A proof that is right.
@@ -35,6 +41,8 @@ enum Proven {
     /// The user, as read when the password was verified.
     Password(Box<User>),
     GuestCredential,
+    /// A code that is still to be verified, because that uses it up. The attempt is counted.
+    SecondFactor(SecondProof, Attempt),
 }
 
 impl Accounts {
@@ -61,6 +69,13 @@ impl Accounts {
                 self.verify_actor_as_guest(context, credential, ACTION).await?;
                 Proven::GuestCredential
             }
+            Proof::SecondFactor(proof) => {
+                self.attempts.admit_login(context)?;
+                let id = context.user_id().ok_or(Error::UserNotFound)?;
+                let guess = Guess::SecondFactor(id, None);
+                let guess = self.attempts.check_wait(context, guess).await?;
+                Proven::SecondFactor(proof, self.attempts.count(guess).await?)
+            }
         };
         let issued: Result<Option<AccessToken>, Error> = write_tx!(self.db, |tx| {
             let (user, session) = self.lock_actor(tx, context).await?;
@@ -72,6 +87,21 @@ impl Accounts {
                 // The account may have been upgraded meanwhile.
                 Proven::GuestCredential if store::guest_credential(tx, user.id).await?.is_none() => return Ok(None),
                 Proven::GuestCredential => AuthMethods::GUEST_CREDENTIAL,
+                Proven::SecondFactor(..) if !user.has_second_factor => return Err(Error::NoSecondFactor),
+                Proven::SecondFactor(proof, attempt) => {
+                    if !self.use_second_factor(tx, &user, proof).await? {
+                        let event = AuditEvent::new(ACTION)
+                            .target("session", session.id)
+                            .concerning(user.id);
+                        let event = attempt.note(event.refused("SECOND_FACTOR_WRONG"));
+                        event.record(tx, context, self.clock.now()).await?;
+                        // Committed, so that it is recorded.
+                        return Ok(None);
+                    }
+                    self.attempts.succeeded(tx, attempt).await?;
+                    // The other factor is the one with which the session began.
+                    session.authentication.methods.with_code()
+                }
             };
             let now = self.clock.now();
             let event = AuditEvent::new(ACTION)
@@ -86,6 +116,7 @@ impl Accounts {
         });
         match issued? {
             Some(token) => Ok(token),
+            None if matches!(proven, Proven::SecondFactor(..)) => Err(Error::SecondFactorWrong),
             None => Err(self.refuse_actor_as_guest(context, ACTION).await),
         }
     }

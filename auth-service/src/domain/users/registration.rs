@@ -8,6 +8,10 @@ use crate::{
     domain::{
         audit::event::AuditEvent,
         error::Error,
+        factors::{
+            challenges::{Challenge, PendingLogin},
+            proof::Missing,
+        },
         feed,
         mail::code_mails::MailLimit,
         passwords::{password::Password, queue::Client},
@@ -50,6 +54,8 @@ pub(crate) enum Registered {
     LoggedIn(Box<LoggedIn>),
     /// The user must verify the address before they log in.
     Unverified(Box<User>),
+    /// The user must add a second factor before the first session begins.
+    Challenged(Box<User>, Challenge),
 }
 
 /// Whether a new user owns the key of the address, by which users are found.
@@ -72,7 +78,7 @@ pub(in crate::domain) struct NewPassword<'a> {
 
 impl Accounts {
     /// Creates a user with the role `player`, and logs them in. A user who must verify the address
-    /// first gets no session yet.
+    /// or add a second factor first gets no session yet.
     pub(crate) async fn register(
         &self,
         context: &RequestContext,
@@ -122,6 +128,23 @@ impl Accounts {
                     .record(tx, context, now)
                     .await?;
                 return Ok(Registered::Unverified(Box::new(user)));
+            }
+            if self.factors.are_required_of(ReservedRole::Player) {
+                let pending = PendingLogin {
+                    audience,
+                    device: None,
+                    new_password_hash: None,
+                    // Whoever registers has just chosen the password, so nobody can have stolen it.
+                    is_email_proven: true,
+                };
+                let challenge = self
+                    .challenge(tx, context, &user, Missing::Enrolment, &pending)
+                    .await?;
+                AuditEvent::new("user.register")
+                    .user(user.id)
+                    .record(tx, context, now)
+                    .await?;
+                return Ok(Registered::Challenged(Box::new(user), challenge));
             }
             let by = (AuthMethods::PASSWORD, now);
             let begun = sessions.begin(tx, context, &user, None, by).await?;

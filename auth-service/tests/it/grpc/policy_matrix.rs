@@ -123,7 +123,11 @@ async fn every_rpc_is_allowed_exactly_as_its_proto_declares(database: TestDataba
         }
         for kind in &kinds {
             let answer = call(&connection, path, &kind.token).await;
-            if kind.may(&policies, policy) {
+            let needs_two = policies.step_up(path).is_some_and(|step_up| step_up.acr.is_some());
+            if needs_two && kind.role == "player" {
+                // The only person here, who has logged in with a password.
+                assert_eq!(answer, (Code::Unauthenticated, "STEP_UP_REQUIRED".to_owned()), "{path}");
+            } else if kind.may(&policies, policy) {
                 assert!(is_past_the_layer(&answer), "{path} as {}: {answer:?}", kind.name);
             } else {
                 let refused = (Code::PermissionDenied, "PERMISSION_DENIED".to_owned());

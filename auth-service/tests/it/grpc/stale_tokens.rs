@@ -8,16 +8,18 @@ use db::query;
 use diesel_async::RunQueryDsl as _;
 use prost::Message;
 use proto::auth::v1::{
-    Action, AssignRoleRequest, CreateActionRequest, CreatePermissionRequest, CreateResourceRequest, CreateRoleRequest,
-    CreateServiceAccountRequest, DeactivateUserRequest, DeclaredPermission, DeleteActionRequest, DeleteMeRequest,
-    DeletePermissionRequest, DeleteResourceRequest, DeleteRoleRequest, DeleteServiceAccountRequest, DeleteUserRequest,
-    ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest, ListUserSessionsRequest,
-    Permission, ReactivateUserRequest, ReauthenticateRequest, RegisterPoliciesRequest, Resource,
-    RetireSigningKeyRequest, RevokeAllTokensRequest, RevokeMySessionRequest, RevokePermissionRequest,
-    RevokeUserSessionRequest, RevokeUserTokensRequest, Role, RotateServiceAccountSecretRequest,
-    RotateSigningKeyRequest, SendPasswordResetRequest, SetPasswordRequest, SetRolePermissionsRequest,
-    UnassignRoleRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest, UpdatePermissionRequest,
-    UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, UpgradeAccountRequest, User, reauthenticate_request,
+    Action, AssignRoleRequest, ConfirmTotpFactorRequest, CreateActionRequest, CreatePermissionRequest,
+    CreateResourceRequest, CreateRoleRequest, CreateServiceAccountRequest, CreateTotpFactorRequest,
+    DeactivateUserRequest, DeclaredPermission, DeleteActionRequest, DeleteMeRequest, DeletePermissionRequest,
+    DeleteResourceRequest, DeleteRoleRequest, DeleteSecondFactorRequest, DeleteServiceAccountRequest,
+    DeleteUserRequest, ExportMeRequest, FILE_DESCRIPTOR_SET, GrantPermissionRequest, InviteUserRequest,
+    ListUserSessionsRequest, Permission, ReactivateUserRequest, ReauthenticateRequest, RegisterPoliciesRequest,
+    RenewRecoveryCodesRequest, ResetSecondFactorsRequest, Resource, RetireSigningKeyRequest, RevokeAllTokensRequest,
+    RevokeMySessionRequest, RevokePermissionRequest, RevokeUserSessionRequest, RevokeUserTokensRequest, Role,
+    RotateServiceAccountSecretRequest, RotateSigningKeyRequest, SendPasswordResetRequest, SetPasswordRequest,
+    SetRolePermissionsRequest, UnassignRoleRequest, UnlockUserRequest, UpdateActionRequest, UpdateMeRequest,
+    UpdatePermissionRequest, UpdateResourceRequest, UpdateRoleRequest, UpdateUserRequest, UpgradeAccountRequest, User,
+    reauthenticate_request,
 };
 use testing::{
     TestDatabase, on_both_backends,
@@ -93,6 +95,13 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
     let mail = ["--mail-folder", folder.path().to_str().expect("UTF-8")];
     let server = Server::start_with(database, &settings(&mail)).await;
     let token = server.superuser().await;
+    // Some of the calls need two factors.
+    let app = crate::factors::App::added(&server, &token).await;
+    crate::factors::next_step(&server);
+    let proof = crate::factors::reauthentication(&app.code(&server));
+    let token = crate::factors::reauthenticate(&server, &token, proof)
+        .await
+        .expect("proved");
     let root = Caller::with_token(&server, &token, &me(&server, &token).await.expect("me").user_id);
     let ann = server.register("ann").await.user.expect("a user").user_id;
     let guest = crate::guests::guest(&server).await;
@@ -410,6 +419,25 @@ async fn a_token_that_is_revoked_while_the_call_waits_changes_nothing(database: 
                 proof: Some(reauthenticate_request::Proof::Password(PASSWORD.to_owned())),
                 ..ReauthenticateRequest::default()
             }
+        ),
+        call!("AccountService/CreateTotpFactor", CreateTotpFactorRequest::default()),
+        call!(
+            "AccountService/ConfirmTotpFactor",
+            ConfirmTotpFactorRequest {
+                factor_id: app.factor_id.clone(),
+                totp_code: "123456".to_owned()
+            }
+        ),
+        call!("AccountService/RenewRecoveryCodes", RenewRecoveryCodesRequest {}),
+        call!(
+            "AccountService/DeleteSecondFactor",
+            DeleteSecondFactorRequest {
+                factor_id: app.factor_id.clone()
+            }
+        ),
+        call!(
+            "UserService/ResetSecondFactors",
+            ResetSecondFactorsRequest { user_id: ann.clone() }
         ),
         call!("AccountService/ChangePassword", change(PASSWORD, NEW)),
         call!("AccountService/RevokeMySession", RevokeMySessionRequest { session_id }),

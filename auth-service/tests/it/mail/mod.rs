@@ -1,6 +1,7 @@
 //! Mails to users, read as files from the folder to which the service writes them.
 
 mod change;
+mod factors;
 mod guests;
 mod invitations;
 mod notices;

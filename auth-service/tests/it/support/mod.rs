@@ -317,6 +317,9 @@ pub(crate) async fn dump(database: &TestDatabase) -> String {
                 "mail_requests",
                 "mail_outbox",
                 "guest_credentials",
+                "totp_factors",
+                "recovery_codes",
+                "login_challenges",
             ] {
                 let sql = format!("SELECT coalesce(string_agg(t::text, ' '), '') AS text FROM {table} t");
                 let rows: db::Result<Vec<Row>> = db::query!(&mut conn, |c| diesel_async::RunQueryDsl::load(

@@ -1,4 +1,4 @@
 //! Access tokens.
 
 mod audience;
-mod step_up;
+pub(crate) mod step_up;

@@ -30,7 +30,7 @@ use crate::{
 const SOME_TIME: Duration = Duration::from_mins(16);
 
 /// Returns the claims of an access token about the login: `auth_time`, `amr` and `acr`.
-fn login_of(access_token: &str) -> [Value; 3] {
+pub(crate) fn login_of(access_token: &str) -> [Value; 3] {
     let claims = access_token.split('.').nth(1).expect("claims");
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url");
     let mut claims: Value = serde_json::from_slice(&claims).expect("JSON");

@@ -87,7 +87,7 @@ impl Caller {
 
 /// Returns the error for a caller whose login is older or weaker than required. Its metadata has
 /// the names of RFC 9470, section 3.
-pub(super) fn step_up_required(required: StepUp) -> ErrorReply {
+pub fn step_up_required(required: StepUp) -> ErrorReply {
     let max_age = required.max_age.as_secs();
     let factors = match required.acr {
         Some(Acr::TwoFactors) => " with two factors",

@@ -9,6 +9,6 @@ mod caller;
 mod layer;
 mod stream_caller;
 
-pub use caller::{Authenticate, Caller, principal};
+pub use caller::{Authenticate, Caller, principal, step_up_required};
 pub use layer::{INFRASTRUCTURE, PolicyLayer, PolicyService, audience_required, is_infrastructure, permission_denied};
 pub use stream_caller::StreamCaller;

@@ -250,6 +250,7 @@ mod tests {
     use ::proto::{auth, game};
 
     use super::*;
+    use crate::token::Acr;
 
     #[test]
     fn every_rpc_declares_a_policy() {
@@ -292,10 +293,12 @@ mod tests {
             let is_administration = administration.iter().any(|service| path.starts_with(service));
             // Only services register policies, and they never log in.
             let is_write = !auth.is_read(path) && *policy != Policy::Public && !path.ends_with("/RegisterPolicies");
-            let is_own = ["/DeleteMe", "/ChangeEmail"].iter().any(|name| path.ends_with(name));
-            let expected = (is_administration && is_write || is_own).then_some(StepUp {
+            let ends = |names: &[&str]| names.iter().any(|name| path.ends_with(name));
+            let is_own = ends(&["/DeleteMe", "/ChangeEmail", "/CreateTotpFactor", "/ConfirmTotpFactor"]);
+            let needs_two = ends(&["/DeleteSecondFactor", "/RenewRecoveryCodes"]);
+            let expected = (is_administration && is_write || is_own || needs_two).then_some(StepUp {
                 max_age: Duration::from_mins(15),
-                acr: None,
+                acr: needs_two.then_some(Acr::TwoFactors),
             });
             assert_eq!(auth.step_up(path), expected, "{path}");
         }

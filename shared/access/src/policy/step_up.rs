@@ -7,8 +7,6 @@ use base::clock::{Clock, Timestamp};
 
 use crate::token::{Acr, LEEWAY, Principal};
 
-/// Largest age of the login, if the policy gives none.
-const DEFAULT_MAX_AGE: Duration = Duration::from_mins(15);
 /// Shortest age that a policy can require. The clocks of two machines may differ by half of it.
 const LEAST_MAX_AGE: Duration = Duration::from_mins(1);
 
@@ -22,10 +20,13 @@ pub struct StepUp {
 }
 
 impl StepUp {
+    /// Largest age of the login, if the policy gives none.
+    pub const DEFAULT_MAX_AGE: Duration = Duration::from_mins(15);
+
     /// Reads the requirement that a policy declares.
     pub(super) fn declared(declared: &proto::StepUp) -> Result<Self, &'static str> {
         let max_age = match declared.max_auth_age_seconds {
-            0 => DEFAULT_MAX_AGE,
+            0 => Self::DEFAULT_MAX_AGE,
             seconds => Duration::from_secs(seconds.into()),
         };
         if max_age < LEAST_MAX_AGE {
