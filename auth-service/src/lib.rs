@@ -110,12 +110,14 @@ impl AuthService<'_> {
 
         let parts = (&self.db, &self.secrets, self.settings, &self.clock);
         let (service_accounts, hashing_pool, costs) = (self.service_accounts.as_slice(), &hashing, &present_costs);
+        let roles = &required_roles;
         let prepare = || async move {
             let keys = prepare(parts, service_accounts, migrate).await?;
             let (db, _, settings, clock) = parts;
             domain::bootstrap(db, settings, hashing_pool, clock).await?;
             costs.refresh().await.map_err(start_error)?;
             let requirement = EmailRequirement::establish(db, clock, settings.mail.require_verified_email).await?;
+            domain::warn_of_unknown_roles(db, roles).await?;
             Ok((keys, requirement))
         };
         let Some((keys, email_requirement)) = service.prepare(prepare).await? else {

@@ -30,7 +30,7 @@ pub(crate) use self::{
         challenges::Challenge,
         codes::RecoveryCodes,
         proof::SecondProof,
-        rules::Factors,
+        rules::{Factors, warn_of_unknown_roles},
         totp::{DIGITS as TOTP_DIGITS, TotpSecrets, TotpSetup},
     },
     feed::{

@@ -49,8 +49,8 @@ pub(crate) use self::{
     },
     export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
     factor::{
-        recovery_code_take, recovery_code_times, recovery_codes_delete, recovery_codes_replace,
-        sessions_forget_second_factor, totp_factor_delete, totp_factor_insert, totp_factor_reseal, totp_factor_use,
+        recovery_code_take, recovery_code_times, recovery_codes_delete, recovery_codes_delete_since,
+        recovery_codes_replace, sessions_forget_second_factor, totp_factor_delete, totp_factor_insert, totp_factor_reseal, totp_factor_use,
         totp_factors, totp_factors_after, totp_factors_delete, totp_factors_delete_unconfirmed,
         user_set_has_second_factor,
     },
@@ -92,7 +92,7 @@ pub(crate) use self::{
         permissions_count_of, permissions_list, permissions_of, permissions_owners,
     },
     profile::{ProfileValues, user_set_active, user_set_password, user_set_profile, user_upgrade, users_list},
-    role::{user_role_insert, user_role_names, users_with_role_exist},
+    role::{roles_named, user_role_insert, user_role_names, users_with_role_exist},
     service_account::{
         service_account_by_client_id, service_account_delete, service_account_describe,
         service_account_forget_previous, service_account_insert, service_account_record_token,

@@ -102,7 +102,7 @@ impl Accounts {
         const ACTION: &str = "factor.confirm";
         self.attempts.admit_login(context)?;
         let actor = context.user_id().ok_or(Error::UserNotFound)?;
-        let guess = Guess::SecondFactor(actor, None);
+        let guess = Guess::CurrentSecondFactor(actor);
         let guess = self.attempts.check_wait(context, guess).await?;
         let attempt = self.attempts.count(guess).await?;
         if self.mails.is_configured() {

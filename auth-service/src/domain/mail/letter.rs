@@ -88,6 +88,9 @@ pub(in crate::domain) enum Letter {
         time: i64,
         /// Address from which it was made; may be empty.
         ip_address: String,
+        /// Whether an administrator made the change.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_by_administrator: bool,
     },
     /// The recovery codes were replaced.
     RecoveryCodesRenewed {

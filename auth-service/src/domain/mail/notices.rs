@@ -137,7 +137,11 @@ impl Notice<'_> {
             },
             Self::RefreshTokenReused => Letter::RefreshTokenReused { time, ip_address },
             Self::SecondFactorAdded => Letter::SecondFactorAdded { time, ip_address },
-            Self::SecondFactorRemoved => Letter::SecondFactorRemoved { time, ip_address },
+            Self::SecondFactorRemoved => Letter::SecondFactorRemoved {
+                time,
+                ip_address,
+                is_by_administrator,
+            },
             Self::RecoveryCodesRenewed => Letter::RecoveryCodesRenewed { time, ip_address },
         }
     }

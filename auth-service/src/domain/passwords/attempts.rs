@@ -54,8 +54,13 @@ const MEMORY: Duration = Duration::from_hours(24);
 const MAX_DELAY_OF_ADDRESS: Duration = Duration::from_mins(1);
 /// Number of rows that a purge deletes in one transaction.
 const PURGE_BATCH: i64 = 500;
-/// Name of the counter of guesses at a second factor, and beginning of that for a device.
+/// Name of the counter of guesses at a second factor, and beginning of the other names of such
+/// counters.
 const SECOND_FACTOR: &str = "second_factor";
+/// Name of the counter of such guesses by the user who is signed in.
+const CURRENT_SECOND_FACTOR: &str = "second_factor_current";
+/// Name of the counter of such guesses on a known device.
+const DEVICE_SECOND_FACTOR: &str = "second_factor_device";
 /// How far replicas may differ in their estimates of the database's time.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
@@ -102,9 +107,12 @@ pub(crate) enum Guess<'a> {
     Device(DeviceId),
     /// A guess for the user who is signed in.
     Current(UserId),
-    /// A guess at the user's second factor, on a device that the user has logged in from before if
-    /// there is one. The password was right, which must not clear this counter.
+    /// A guess at the second factor of a user who logs in, on a device that the user has logged in
+    /// from before if there is one. The password was right, which must not clear this counter.
     SecondFactor(UserId, Option<DeviceId>),
+    /// A guess at the second factor of the user who is signed in. Whoever knows only the password
+    /// cannot make that user wait.
+    CurrentSecondFactor(UserId),
 }
 
 /// An attempt that need not wait, before it is counted.
@@ -350,7 +358,7 @@ impl Attempts {
         Self::clear(tx, keys).await
     }
 
-    /// Clears the same counters but those of the second factor. A new password must give nobody
+    /// Clears the same counters, except those of the second factor. A new password must give nobody
     /// more guesses at it.
     pub(in crate::domain) async fn forget_passwords(&self, tx: &mut Conn, user: &User) -> db::Result<()> {
         let mut keys = self.keys_of_user(tx, user).await?;
@@ -387,14 +395,16 @@ impl Attempts {
         let mut keys = vec![
             ("login", self.key_of("identifier", login.as_bytes())),
             ("current_password", self.key_of("current", user.id.as_uuid().as_bytes())),
-            (SECOND_FACTOR, self.key_of(SECOND_FACTOR, user.id.as_uuid().as_bytes())),
         ];
+        for name in [SECOND_FACTOR, CURRENT_SECOND_FACTOR] {
+            keys.push((name, self.key_of(name, user.id.as_uuid().as_bytes())));
+        }
         // Failures with an address that belongs to another account count for that account.
         if !user.email_is_taken {
             keys.push(("email", self.key_of("identifier", email.as_bytes())));
         }
         let devices = store::devices_of_user(conn, user.id).await?;
-        for name in ["device", "second_factor_device"] {
+        for name in ["device", DEVICE_SECOND_FACTOR] {
             let key = |device: &DeviceId| (name, self.key_of(name, device.as_uuid().as_bytes()));
             keys.extend(devices.iter().map(key));
         }
@@ -449,7 +459,11 @@ impl Attempts {
             }
             Guess::SecondFactor(_, Some(ref device)) => {
                 let device = device.as_uuid().as_bytes().as_slice();
-                ("second_factor_device", device, Scope::Device)
+                (DEVICE_SECOND_FACTOR, device, Scope::Device)
+            }
+            Guess::CurrentSecondFactor(ref user) => {
+                let user = user.as_uuid().as_bytes().as_slice();
+                (CURRENT_SECOND_FACTOR, user, Scope::Account)
             }
         };
         let mut counters = vec![Counter {

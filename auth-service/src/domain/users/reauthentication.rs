@@ -72,7 +72,7 @@ impl Accounts {
             Proof::SecondFactor(proof) => {
                 self.attempts.admit_login(context)?;
                 let id = context.user_id().ok_or(Error::UserNotFound)?;
-                let guess = Guess::SecondFactor(id, None);
+                let guess = Guess::CurrentSecondFactor(id);
                 let guess = self.attempts.check_wait(context, guess).await?;
                 Proven::SecondFactor(proof, self.attempts.count(guess).await?)
             }
