@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proto::auth::v1::{LoginRequest, UnlockUserRequest};
+use proto::auth::v1::{CompleteLoginResponse, LoginRequest, UnlockUserRequest};
 use testing::{TestDatabase, on_both_backends, rpc::with_token};
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{App, challenge, complete, next_step, recovery, totp};
 use crate::{
@@ -77,39 +77,59 @@ async fn a_code_is_good_once(database: TestDatabase) {
         .expect("logged in");
 }
 
+/// Settings with which many calls from one address at once are admitted.
+const UNLIMITED: [&str; 4] = ["--login-rate-per-minute", "0", "--login-free-attempts", "1000"];
+
 #[on_both_backends]
-async fn one_of_twenty_racers_uses_a_recovery_code(database: TestDatabase) {
-    let arguments = ["--login-rate-per-minute", "0", "--login-free-attempts", "1000"];
-    let (server, app, _) = with_app(database, &arguments).await;
-    let (_running, other) = server.replica().await;
+async fn one_of_fifty_racers_uses_a_recovery_code(database: TestDatabase) {
+    let (server, app, _) = with_app(database, &UNLIMITED).await;
+    let (_running, other) = server.replica_ahead(0, &settings(&UNLIMITED)).await;
     let mut racers = JoinSet::new();
-    for number in 0..10 {
+    for _ in 0..10 {
         let needed = challenge(&server, "ann").await;
-        for mut client in [server.auth(), other.clone()] {
+        for number in 0..5 {
+            let mut client = if number % 2 == 0 { server.auth() } else { other.clone() };
             let (needed, code) = (needed.clone(), app.recovery_codes[3].clone());
-            let code = if number % 2 == 0 { code } else { code.to_lowercase() };
+            let code = if number % 3 == 0 { code } else { code.to_lowercase() };
             racers.spawn(async move { complete(&mut client, &needed, recovery(&code)).await });
         }
     }
-    let mut logged_in = 0;
-    for outcome in racers.join_all().await {
-        match outcome {
-            Ok(_) => logged_in += 1,
-            Err(status) => {
-                let refused = refusal::<()>(Err(status));
-                let expected = [
-                    is(Code::PermissionDenied, "SECOND_FACTOR_WRONG"),
-                    is(Code::Unauthenticated, "LOGIN_CHALLENGE_INVALID"),
-                ];
-                assert!(expected.contains(&refused), "{refused:?}");
-            }
-        }
-    }
-    assert_eq!(logged_in, 1);
+    assert_eq!(one_wins(racers).await, 1);
     assert_eq!(count(server.database.db(), "recovery_codes").await, 9);
     let needed = challenge(&server, "ann").await;
     let completed = complete(&mut server.auth(), &needed, recovery(&app.recovery_codes[4])).await;
     completed.expect("another code");
+}
+
+#[on_both_backends]
+async fn one_of_fifty_racers_uses_a_code_of_the_app(database: TestDatabase) {
+    let (server, app, _) = with_app(database, &UNLIMITED).await;
+    let (_running, other) = server.replica_ahead(0, &settings(&UNLIMITED)).await;
+    let code = app.code(&server);
+    let mut racers = JoinSet::new();
+    for _ in 0..10 {
+        let needed = challenge(&server, "ann").await;
+        for number in 0..5 {
+            let mut client = if number % 2 == 0 { server.auth() } else { other.clone() };
+            let (needed, code) = (needed.clone(), code.clone());
+            racers.spawn(async move { complete(&mut client, &needed, totp(&code)).await });
+        }
+    }
+    assert_eq!(one_wins(racers).await, 1);
+}
+
+/// Returns the number of racers who were logged in. All others must be refused.
+async fn one_wins(racers: JoinSet<Result<CompleteLoginResponse, Status>>) -> usize {
+    let (won, lost): (Vec<_>, Vec<_>) = racers.join_all().await.into_iter().partition(Result::is_ok);
+    for refused in lost {
+        let refused = refusal(refused);
+        let expected = [
+            is(Code::PermissionDenied, "SECOND_FACTOR_WRONG"),
+            is(Code::Unauthenticated, "LOGIN_CHALLENGE_INVALID"),
+        ];
+        assert!(expected.contains(&refused), "{refused:?}");
+    }
+    won.len()
 }
 
 #[on_both_backends]

@@ -8,12 +8,13 @@ use super::{App, challenge, complete, next_step, reauthenticate, reauthenticatio
 use crate::support::{
     PASSWORD, Server,
     callers::{is, refusal},
-    credentials, settings,
+    count, credentials, settings,
 };
 
 #[on_both_backends]
 async fn guesses_are_counted_whatever_the_password_and_not_on_a_known_device(database: TestDatabase) {
-    let server = Server::start_with(database, &settings(&["--login-rate-per-minute", "0"])).await;
+    let arguments = settings(&["--login-rate-per-minute", "0"]);
+    let server = Server::start_with(database, &arguments).await;
     let token = server.register("ann").await.tokens.expect("tokens").access_token;
     let app = App::added(&server, &token).await;
     next_step(&server);
@@ -22,7 +23,7 @@ async fn guesses_are_counted_whatever_the_password_and_not_on_a_known_device(dat
         .await
         .expect("logged in");
     next_step(&server);
-    let (_running, mut other) = server.replica().await;
+    let (_running, mut other) = server.replica_ahead(0, &arguments).await;
     let mut counted = 0;
     for number in 0..30 {
         // The right password, again and again, does not clear the count.
@@ -44,9 +45,11 @@ async fn guesses_are_counted_whatever_the_password_and_not_on_a_known_device(dat
     let needed = challenge(&server, "ann").await;
     let refused = complete(&mut server.auth(), &needed, totp(&app.code(&server))).await;
     assert_eq!(refusal(refused), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
-    let refused = reauthenticate(&server, &token, reauthentication(&app.code(&server))).await;
-    assert_eq!(refusal(refused), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
-    // The user's own device is not locked out.
+    // The user is not locked out who is signed in, or who logs in from a known device.
+    reauthenticate(&server, &token, reauthentication(&app.code(&server)))
+        .await
+        .expect("proved");
+    next_step(&server);
     let by_device = LoginRequest {
         device_token: own.device_token,
         ..credentials("ann", PASSWORD)
@@ -71,4 +74,21 @@ async fn a_proof_of_the_second_factor_needs_one(database: TestDatabase) {
         let refused = reauthenticate(&server, &token, proof).await;
         assert_eq!(refusal(refused), is(Code::FailedPrecondition, "NO_SECOND_FACTOR"));
     }
+}
+
+#[on_both_backends]
+async fn guesses_of_someone_who_is_signed_in_are_counted(database: TestDatabase) {
+    let arguments = ["--login-rate-per-minute", "0", "--login-free-attempts", "3"];
+    let server = Server::start_with(database, &settings(&arguments)).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let app = App::added(&server, &token).await;
+    next_step(&server);
+    for _ in 0..3 {
+        let refused = reauthenticate(&server, &token, reauthentication(&app.wrong_code(&server))).await;
+        assert_eq!(refusal(refused), is(Code::PermissionDenied, "SECOND_FACTOR_WRONG"));
+    }
+    let refused = reauthenticate(&server, &token, reauthentication(&app.code(&server))).await;
+    assert_eq!(refusal(refused), is(Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
+    let recorded = "audit_events WHERE action = 'session.reauthenticate' AND reason = 'SECOND_FACTOR_WRONG'";
+    assert_eq!(count(server.database.db(), recorded).await, 3);
 }

@@ -4,7 +4,7 @@ mod challenges;
 mod enrolment;
 mod guesses;
 pub(crate) mod required;
-mod resets;
+pub(crate) mod resets;
 
 use proto::auth::v1::{
     CompleteLoginRequest, CompleteLoginResponse, ConfirmTotpFactorRequest, CreateTotpFactorRequest,
@@ -15,7 +15,10 @@ use testing::rpc::with_token;
 use tonic::{Status, transport::Channel};
 use totp_rs::{Builder, Secret, Totp};
 
-use crate::support::{PASSWORD, Server, credentials};
+use crate::support::{PASSWORD, Server, callers::Caller, credentials};
+
+/// Settings with which members of the role `guard` must have a second factor.
+pub(crate) const REQUIRED: [&str; 2] = ["--require-second-factor", "guard"];
 
 /// Seconds for which an app shows a code.
 pub(crate) const STEP: u64 = 30;
@@ -23,6 +26,8 @@ pub(crate) const STEP: u64 = 30;
 /// An authenticator app, with the recovery codes that its user wrote down.
 pub(crate) struct App {
     totp: Totp,
+    /// Secret that the user typed.
+    pub(crate) secret: String,
     pub(crate) factor_id: String,
     pub(crate) recovery_codes: Vec<String>,
 }
@@ -33,6 +38,7 @@ impl App {
         let secret = Secret::try_from_base32(base32).expect("a secret");
         Self {
             totp: Builder::new().with_secret(secret).build().expect("an app"),
+            secret: base32.to_owned(),
             factor_id: String::new(),
             recovery_codes: Vec::new(),
         }
@@ -63,6 +69,14 @@ impl App {
         let mut all = (0..10).map(|digit| digit.to_string().repeat(6));
         all.find(|code| !shown.contains(code)).expect("a wrong code")
     }
+}
+
+/// Makes the role `guard`, and gives it to the user.
+pub(crate) async fn make_guard(server: &Server, user_id: &str) {
+    let token = server.superuser().await;
+    let root = Caller::with_token(server, &token, "");
+    root.make_role("guard", &[]).await;
+    root.assign(user_id, "guard").await.expect("assigned");
 }
 
 /// Waits until apps show another code.

@@ -14,7 +14,7 @@ use crate::{
     users::calls::{me, users},
 };
 
-async fn reset(server: &Server, token: &str, user_id: &str) -> Result<(), Status> {
+pub(crate) async fn reset(server: &Server, token: &str, user_id: &str) -> Result<(), Status> {
     let request = ResetSecondFactorsRequest {
         user_id: user_id.to_owned(),
     };

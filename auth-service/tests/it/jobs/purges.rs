@@ -166,3 +166,23 @@ async fn audit_events_of_the_same_time_are_purged_batch_by_batch(database: TestD
     let newer = "audit_events WHERE action = 'session.login'";
     assert_eq!(count(server.database.db(), newer).await, 1);
 }
+
+#[on_both_backends]
+async fn unconfirmed_factors_and_old_challenges_are_deleted(database: TestDatabase) {
+    let server = Server::start(database).await;
+    for (name, is_confirmed) in [("ann", false), ("bob", true)] {
+        let token = server.register(name).await.tokens.expect("tokens").access_token;
+        if is_confirmed {
+            crate::factors::App::added(&server, &token).await;
+            crate::factors::challenge(&server, name).await;
+        } else {
+            crate::factors::create(&server, &token).await.expect("made");
+        }
+    }
+    let minutes = |minutes| Duration::from_mins(minutes) + SECOND;
+    assert_left_after_purge(&server, minutes(15), "totp_factors", 1).await;
+    assert_eq!(count(server.database.db(), "login_challenges").await, 1);
+    assert_left_after_purge(&server, minutes(30), "login_challenges", 0).await;
+    assert_eq!(count(server.database.db(), "totp_factors WHERE confirm_time IS NOT NULL").await, 1);
+    assert_eq!(count(server.database.db(), "recovery_codes").await, 10);
+}

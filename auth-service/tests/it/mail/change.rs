@@ -21,11 +21,11 @@ use crate::{
     users::calls::{assert_refused, change, me, refresh, users},
 };
 
-const OLD: &str = "ann@example.test";
-const THIEF: &str = "thief@example.test";
+pub(super) const OLD: &str = "ann@example.test";
+pub(super) const THIEF: &str = "thief@example.test";
 
 /// Undoes a change with the link in this mail.
-async fn revert(server: &Server, mail: &Mail) -> Result<(), Status> {
+pub(super) async fn revert(server: &Server, mail: &Mail) -> Result<(), Status> {
     let (action, values) = mail.link();
     assert_eq!(action, "revert-email");
     revert_with(server, &values["user_id"], &values["code"]).await
@@ -41,7 +41,7 @@ async fn revert_with(server: &Server, user_id: &str, code: &str) -> Result<(), S
 
 /// Changes the address and confirms it. `earlier` is the number of mails about addresses that the
 /// new one has got so far.
-async fn move_to(mails: &MailServer, token: &str, email: &str, password: &str, earlier: usize) -> User {
+pub(super) async fn move_to(mails: &MailServer, token: &str, email: &str, password: &str, earlier: usize) -> User {
     change_email(&mails.server, token, email, password)
         .await
         .expect("asked");

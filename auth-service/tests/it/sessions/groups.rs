@@ -135,7 +135,7 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
     let server = Server::start_with(database, &settings(&limits)).await;
     let name = |name: &str| name.to_owned();
     let plain: Vec<String> = (0..8).map(|number| format!("plain{number}")).collect();
-    let others = ["deactivated", "changed", "locked", "cancelled", "twice"].map(name);
+    let others = ["deactivated", "changed", "protected", "locked", "cancelled", "twice"].map(name);
     // As many groups may be written at once. The other logins wait until these end.
     let at_once = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     let first: Vec<String> = (0..at_once.max(2)).map(|number| format!("first{number}")).collect();
@@ -157,7 +157,7 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
         eventually(|| async { (count(db, WAITING).await >= waiting).then_some(()) }).await;
     }
     let names = plain.iter().map(String::as_str);
-    for name in names.chain(["deactivated", "changed", "locked", "full", "twice", "twice"]) {
+    for name in names.chain(["deactivated", "changed", "protected", "locked", "full", "twice", "twice"]) {
         started.push((name.to_owned(), start(name)));
     }
     let cancelled = start("cancelled");
@@ -174,6 +174,8 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
     .await;
     let change = "UPDATE users SET password_hash = 'x', token_version = token_version + 1 WHERE login = 'changed'";
     execute(&server, change).await;
+    let add = "UPDATE users SET has_second_factor = true WHERE login = 'protected'";
+    execute(&server, add).await;
     let mut locking = db.begin().await.expect("a transaction");
     let lock = diesel::sql_query("UPDATE users SET middle_name = 'x' WHERE login = 'locked'");
     let locked: db::Result<usize> = db::query!(locking.conn(), |c| diesel_async::RunQueryDsl::execute(lock, c).await);
@@ -193,6 +195,10 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
             .expect("an answer")
             .expect("joined");
         match answer {
+            // The second factor was added after the password had been verified.
+            Ok(answer) if name == "protected" => {
+                assert!(answer.tokens.is_none() && answer.challenge.is_some());
+            }
             Ok(answer) => logged_in.push((name, answer.tokens.expect("tokens"))),
             Err(refused) => {
                 assert!(["deactivated", "changed"].contains(&name.as_str()), "{name}: {refused}");
@@ -221,6 +227,7 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
         ("locked", 1),
         ("deactivated", 0),
         ("changed", 0),
+        ("protected", 0),
     ] {
         let live = format!("sessions JOIN users ON users.id = user_id WHERE login = '{name}' AND end_time IS NULL");
         assert_eq!(count(db, &live).await, sessions, "{name}");

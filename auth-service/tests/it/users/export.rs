@@ -266,3 +266,56 @@ async fn only_a_user_with_a_live_session_exports(database: TestDatabase) {
         export(&server, &new, 1, page_token).await.expect("a page");
     }
 }
+
+#[on_both_backends]
+async fn an_export_tells_of_second_factors_and_not_of_their_secrets(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    let app = crate::factors::App::added(&server, &token).await;
+    let secret = crate::factors::create(&server, &token).await;
+    secret.expect_err("an app beside the first needs both factors");
+    let wrong = crate::factors::reauthentication(&app.wrong_code(&server));
+    crate::factors::reauthenticate(&server, &token, wrong)
+        .await
+        .expect_err("refused");
+    let (first, _, events) = all(&server, &token, 40).await;
+    let [factor] = &first.second_factors[..] else {
+        panic!("one factor: {first:?}");
+    };
+    assert_eq!((&factor.factor_id, factor.display_name.as_str()), (&app.factor_id, "phone"));
+    assert!(factor.confirm_time.is_some());
+    assert_eq!(first.recovery_code_times.len(), 10);
+    let limits: Vec<&str> = first.limit_counts.iter().map(|count| count.limit.as_str()).collect();
+    assert_eq!(limits, ["failed_logins.second_factor_current"]);
+    let actions: BTreeSet<&str> = events.iter().map(|event| event.action.as_str()).collect();
+    for action in ["factor.create", "factor.confirm", "session.reauthenticate"] {
+        assert!(actions.contains(action), "{action}: {actions:?}");
+    }
+    let text = format!("{first:?} {events:?}");
+    for secret in app.recovery_codes.iter().chain([&app.secret]) {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[on_both_backends]
+async fn a_deleted_user_leaves_no_second_factor(database: TestDatabase) {
+    let server = Server::start(database).await;
+    let token = server.register("ann").await.tokens.expect("tokens").access_token;
+    crate::factors::App::added(&server, &token).await;
+    crate::factors::challenge(&server, "ann").await;
+    let request = proto::auth::v1::DeleteMeRequest {
+        current_password: PASSWORD.to_owned(),
+        ..proto::auth::v1::DeleteMeRequest::default()
+    };
+    let deleted = server.account().delete_me(with_token(request, &token)).await;
+    deleted.expect("deleted");
+    let left = [
+        "totp_factors",
+        "recovery_codes",
+        "login_challenges",
+        "users WHERE has_second_factor",
+    ];
+    for table in left {
+        assert_eq!(count(server.database.db(), table).await, 0, "{table}");
+    }
+}
