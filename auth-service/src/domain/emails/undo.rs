@@ -154,8 +154,9 @@ impl Accounts {
         let user = store::user_set_email(tx, user.id, &values, now).await.map_err(taken)?;
         // Later addresses may be those of whoever took the account over.
         store::email_undos_delete_since(tx, user.id, undo.create_time).await?;
-        // So may later second factors.
-        self.forget_factors_since(tx, context, &user, undo.create_time).await?;
+        // So may later second factors, whose times are those of this clock and not the database's.
+        let age = self.mails.time.now().since(undo.create_time);
+        self.forget_factors_since(tx, context, &user, now.minus(age)).await?;
         self.attempts.forget_passwords(tx, &user).await?;
         // Counted apart from the mails that anyone can ask for, so that it is sent in any case.
         let (purpose, limit) = (CodePurpose::PasswordReset, MailLimit::Administrator);
