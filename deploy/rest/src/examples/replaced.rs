@@ -43,6 +43,11 @@ pub(super) const VALUES: &[(&str, &str)] = &[
         r#""2026-05-04T12:35:00Z""#,
     ),
     ("ListUserSessionsResponse.sessions.is_current", "false"),
+    // Logins that need no second factor, and a factor that is not confirmed yet.
+    ("RegisterResponse.challenge", NOT_SET),
+    ("LoginResponse.challenge", NOT_SET),
+    ("ResetPasswordResponse.challenge", NOT_SET),
+    ("CreateTotpFactorResponse.factor.confirm_time", NOT_SET),
     // A refresh token and a key that replace the one in the request.
     (
         "RotateTokensResponse.tokens.refresh_token",
