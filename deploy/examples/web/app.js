@@ -19,6 +19,7 @@ const UNREACHABLE = "The server cannot be reached.";
 // Advice if the link that undoes a change of the address does not work.
 const LINK_INVALID = "This link is wrong, was used already, or is older than 72 hours. If this is the address of your account again, choose a new " +
   "password with “Forgot your password?”. Otherwise ask the operators of this site for help.";
+const LOG_IN_FIRST = "This account has a second factor. Log in with it first, and then open the link once more.";
 // HTTP statuses with which the gateway reports that a service is out of reach.
 const OUTAGES = [502, 503, 504];
 // The page's messages for some errors of the API, by their reason.
@@ -445,6 +446,7 @@ async function confirmAddress({ identifier, password, code }) {
     if (!asksWho) await openAccount(user);
     else if (meet(await login(identifier, password), identifier)) return;
   } catch (error) {
+    if (asksWho && error.reason === "STEP_UP_REQUIRED") return say(LOG_IN_FIRST, true);
     if (error.reason !== "PASSWORD_CHANGE_REQUIRED") throw error;
     return askForNewPassword(identifier, password);
   }

@@ -7,6 +7,7 @@ use db::Conn;
 use crate::{
     domain::{
         error::Error,
+        factors::proof::Missing,
         passwords::{changes::ensure_still_verified, password::Password},
         request_context::RequestContext,
         users::{accounts::Accounts, people::user_lock_person},
@@ -73,6 +74,18 @@ impl Accounts {
             return Err(Error::PasswordChangeRequired);
         }
         Ok(user)
+    }
+
+    /// Fails if the user, who has proved only that they know the password, could not log in with it
+    /// alone. Otherwise a stolen password would change the address to which a code for the addition
+    /// of a second factor is mailed.
+    pub(super) async fn ensure_password_is_enough(&self, tx: &mut Conn, user: &User) -> Result<(), Error> {
+        match self.missing_factor(tx, user).await? {
+            None => Ok(()),
+            // An address that was never verified may be mistyped, and is no proof of anything.
+            Some(Missing::Enrolment) if user.email_verify_time.is_none() => Ok(()),
+            Some(_) => Err(Error::SecondFactorRequired),
+        }
     }
 
     /// Locks the caller's row. Fails if the session has ended, or if the password has changed since

@@ -62,6 +62,9 @@ impl Accounts {
                 self.lock_actor(tx, context).await?;
             }
             let user = self.lock_changing_owner(tx, context, &owner).await?;
+            if !is_bearer {
+                self.ensure_password_is_enough(tx, &user).await?;
+            }
             if user.email == email.as_str() && !user.email_is_taken {
                 return Err(InvalidFields::one("email", "is the present address").into());
             }
@@ -101,6 +104,9 @@ impl Accounts {
                 .collect();
             let holders = self.lock_holders_first(tx, id, &keys).await?;
             let user = self.lock_changing_owner(tx, context, &owner).await?;
+            if let ProvenOwner::Verified(_) = owner {
+                self.ensure_password_is_enough(tx, &user).await?;
+            }
             let now = self.clock.now();
             let event = AuditEvent::new(ACTION).user(user.id);
             let right = self.mails.try_code(tx, &user, PURPOSE, &code).await?;

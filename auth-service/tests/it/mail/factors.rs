@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use proto::auth::v1::{ChangeEmailRequest, ConfirmEmailChangeRequest};
 use testing::{TestDatabase, on_both_backends, rpc::bad_fields};
 use tonic::Code;
 
 use super::{
     Mail, MailServer, NEW,
     change::{OLD, THIEF, move_to, revert},
-    login, reset,
+    change_email, confirm, login, reset,
 };
 use crate::{
     factors::{App, REQUIRED, challenge, complete, make_guard, next_step, required::begin, resets, totp},
@@ -82,6 +83,38 @@ async fn an_address_gets_a_few_codes_an_hour_and_the_last_one_goes_on_working(da
     }
     server.clock.advance(Duration::from_secs(3601));
     challenge(server, "ann").await;
+}
+
+#[on_both_backends]
+async fn a_stolen_password_alone_changes_no_address(database: TestDatabase) {
+    let mails = with_guard(database, &[]).await;
+    let server = &mails.server;
+    let ask = ChangeEmailRequest {
+        email: THIEF.to_owned(),
+        current_password: PASSWORD.to_owned(),
+        identifier: "ann".to_owned(),
+    };
+    // The user must have a factor, and has none yet.
+    let refused = server.account().change_email(ask.clone()).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
+    let needed = challenge(server, "ann").await;
+    let mail = mails.to("ann", 1).await.remove(0);
+    let app = begin(server, &needed, &mail.code()).await.expect("begun");
+    let completed = complete(&mut server.auth(), &needed, totp(&app.code(server))).await;
+    let token = completed.expect("logged in").tokens.expect("tokens").access_token;
+    let refused = server.account().change_email(ask).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
+    // Nor does it confirm a change that the user has asked for.
+    change_email(server, &token, "new@example.test", PASSWORD).await.expect("asked");
+    let mail = mails.about_email("new@example.test", 1).await;
+    let confirmation = ConfirmEmailChangeRequest {
+        code: mail.code(),
+        identifier: "ann".to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let refused = server.account().confirm_email_change(confirmation).await;
+    assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
+    confirm(server, &token, &mail.code()).await.expect("confirmed");
 }
 
 #[on_both_backends]
