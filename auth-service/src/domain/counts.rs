@@ -171,6 +171,8 @@ const fn outcome(error: &Error) -> &'static str {
         Error::HashingQueueFull(_) => "hashing_queue_full",
         Error::PasswordChangeRequired => "password_change_required",
         Error::PasswordExpired => "password_expired",
+        Error::SecondFactorWrong => "second_factor_wrong",
+        Error::ChallengeInvalid => "challenge_invalid",
         Error::RefreshTokenInvalid => "invalid",
         Error::RefreshTokenExpired => "expired",
         Error::RefreshTokenReused => "reused",
