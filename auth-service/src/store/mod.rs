@@ -50,9 +50,9 @@ pub(crate) use self::{
     export::{devices_of_sessions, mailed_codes_of_user, mails_of_user},
     factor::{
         recovery_code_take, recovery_code_times, recovery_codes_delete, recovery_codes_delete_since,
-        recovery_codes_replace, sessions_forget_second_factor, totp_factor_delete, totp_factor_insert, totp_factor_reseal, totp_factor_use,
-        totp_factors, totp_factors_after, totp_factors_delete, totp_factors_delete_unconfirmed,
-        user_set_has_second_factor,
+        recovery_codes_replace, sessions_forget_second_factor, totp_factor_delete, totp_factor_insert,
+        totp_factor_reseal, totp_factor_use, totp_factors, totp_factors_after, totp_factors_delete,
+        totp_factors_delete_unconfirmed, user_set_has_second_factor,
     },
     feed::{
         FeedRow, feed_after, feed_event, feed_head, feed_head_advance, feed_head_insert, feed_head_lock,

@@ -89,7 +89,8 @@ impl Accounts {
             return Ok(user);
         }
         forget_second_factors(tx, user.id).await?;
-        self.tell_of_removal(tx, context, &user, ("address_proved", now)).await?;
+        self.tell_of_removal(tx, context, &user, ("address_proved", now))
+            .await?;
         Ok(User {
             has_second_factor: false,
             ..user

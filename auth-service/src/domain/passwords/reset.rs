@@ -137,7 +137,9 @@ impl Accounts {
                 feed::publish(tx, vec![revoked.change], now).await?;
                 return Ok(Some(LoginOutcome::Challenged(challenge)));
             }
-            user = store::user_record_login(tx, &user, now).await?.ok_or(Error::CodeInvalid)?;
+            user = store::user_record_login(tx, &user, now)
+                .await?
+                .ok_or(Error::CodeInvalid)?;
             // The user knows the new password. There is no registered method for a mailed code.
             let by = (AuthMethods::PASSWORD, now);
             let begun = sessions.begin(tx, context, &user, None, by).await?;

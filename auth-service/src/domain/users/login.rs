@@ -189,7 +189,8 @@ impl Accounts {
         let logged_in: Result<Option<LoginOutcome>, Error> = write_tx!(self.db, |tx| {
             // The password may have been changed while this one was verified.
             let locked = store::user_lock(tx, found.id).await?;
-            let Some(locked) = locked.filter(|user| user.is_active && ensure_still_verified(user, found).is_ok()) else {
+            let Some(locked) = locked.filter(|user| user.is_active && ensure_still_verified(user, found).is_ok())
+            else {
                 return Ok(None);
             };
             if let Some(hash) = &rehash {

@@ -137,9 +137,7 @@ impl Accounts {
                     // Whoever registers has just chosen the password, so nobody can have stolen it.
                     is_email_proven: true,
                 };
-                let challenge = self
-                    .challenge(tx, context, &user, Missing::Enrolment, &pending)
-                    .await?;
+                let challenge = self.challenge(tx, context, &user, Missing::Enrolment, &pending).await?;
                 AuditEvent::new("user.register")
                     .user(user.id)
                     .record(tx, context, now)

@@ -85,7 +85,9 @@ async fn a_new_player_adds_a_factor_before_the_first_session(database: TestDatab
 
     // A guest needs none, but has no session once they are a player.
     let guest = guest(&server).await;
-    let upgraded = upgrade(&server, &guest.access, upgrade_to("bob")).await.expect("upgraded");
+    let upgraded = upgrade(&server, &guest.access, upgrade_to("bob"))
+        .await
+        .expect("upgraded");
     assert!(upgraded.tokens.is_none());
     refresh(&server, &guest.refresh).await.expect_err("ended");
     assert!(challenge(&server, "bob").await.enrol);

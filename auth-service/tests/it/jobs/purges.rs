@@ -183,6 +183,9 @@ async fn unconfirmed_factors_and_old_challenges_are_deleted(database: TestDataba
     assert_left_after_purge(&server, minutes(15), "totp_factors", 1).await;
     assert_eq!(count(server.database.db(), "login_challenges").await, 1);
     assert_left_after_purge(&server, minutes(30), "login_challenges", 0).await;
-    assert_eq!(count(server.database.db(), "totp_factors WHERE confirm_time IS NOT NULL").await, 1);
+    assert_eq!(
+        count(server.database.db(), "totp_factors WHERE confirm_time IS NOT NULL").await,
+        1
+    );
     assert_eq!(count(server.database.db(), "recovery_codes").await, 10);
 }

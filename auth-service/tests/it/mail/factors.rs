@@ -105,7 +105,9 @@ async fn a_stolen_password_alone_changes_no_address(database: TestDatabase) {
     let refused = server.account().change_email(ask).await;
     assert_eq!(refusal(refused), is(Code::Unauthenticated, "STEP_UP_REQUIRED"));
     // Nor does it confirm a change that the user has asked for.
-    change_email(server, &token, "new@example.test", PASSWORD).await.expect("asked");
+    change_email(server, &token, "new@example.test", PASSWORD)
+        .await
+        .expect("asked");
     let mail = mails.about_email("new@example.test", 1).await;
     let confirmation = ConfirmEmailChangeRequest {
         code: mail.code(),
@@ -125,7 +127,9 @@ async fn a_reset_of_the_password_does_not_replace_the_second_factor(database: Te
     let app = App::added(server, &token).await;
     next_step(server);
     let mail = mails.request("ann", 1).await;
-    let answer = reset(&mut server.auth(), "ann", &mail.code(), NEW).await.expect("reset");
+    let answer = reset(&mut server.auth(), "ann", &mail.code(), NEW)
+        .await
+        .expect("reset");
     assert!(answer.tokens.is_none() && answer.user.is_none() && answer.device_token.is_empty());
     // The password is a new one all the same, and the old one and the sessions are gone.
     let old = server.auth().login(credentials("ann", PASSWORD)).await;
@@ -155,7 +159,11 @@ async fn a_factor_of_someone_who_registered_a_foreign_address_goes_at_its_first_
     for table in ["totp_factors", "recovery_codes"] {
         assert_eq!(count(server.database.db(), table).await, 0, "{table}");
     }
-    login(server, "victim", NEW).await.expect("logged in").tokens.expect("tokens");
+    login(server, "victim", NEW)
+        .await
+        .expect("logged in")
+        .tokens
+        .expect("tokens");
     let removed = |mail: &Mail| words(mail).contains("A second factor was removed");
     mails.wait(1, removed).await;
 
@@ -167,8 +175,13 @@ async fn a_factor_of_someone_who_registered_a_foreign_address_goes_at_its_first_
     mails.wait(1, is_code).await;
     super::request_reset(&mut server.auth(), "victim").await.expect("asked");
     let codes = mails.wait(2, is_code).await;
-    let newest = codes.iter().find(|code| code.code() != mail.code()).expect("another code");
-    let answer = reset(&mut server.auth(), "victim", &newest.code(), PASSWORD).await.expect("reset");
+    let newest = codes
+        .iter()
+        .find(|code| code.code() != mail.code())
+        .expect("another code");
+    let answer = reset(&mut server.auth(), "victim", &newest.code(), PASSWORD)
+        .await
+        .expect("reset");
     assert!(answer.tokens.is_none() && answer.challenge.is_some());
 }
 
@@ -217,9 +230,12 @@ async fn the_user_hears_of_a_reset_by_an_administrator(database: TestDatabase) {
     App::added(server, &token).await;
     let admin = server.superuser().await;
     resets::reset(server, &admin, &ann).await.expect("reset");
-    let removed = |mail: &Mail| {
-        mail.recipient() == OLD && words(mail).contains("removed all second factors of your account")
-    };
+    let removed =
+        |mail: &Mail| mail.recipient() == OLD && words(mail).contains("removed all second factors of your account");
     let mail = mails.wait(1, removed).await.remove(0);
-    assert!(!mail.text.contains("127.0.0.1 "), "the administrator's address: {}", mail.text);
+    assert!(
+        !mail.text.contains("127.0.0.1 "),
+        "the administrator's address: {}",
+        mail.text
+    );
 }

@@ -157,7 +157,15 @@ async fn a_login_in_a_group_does_not_affect_the_others(database: TestDatabase) {
         eventually(|| async { (count(db, WAITING).await >= waiting).then_some(()) }).await;
     }
     let names = plain.iter().map(String::as_str);
-    for name in names.chain(["deactivated", "changed", "protected", "locked", "full", "twice", "twice"]) {
+    for name in names.chain([
+        "deactivated",
+        "changed",
+        "protected",
+        "locked",
+        "full",
+        "twice",
+        "twice",
+    ]) {
         started.push((name.to_owned(), start(name)));
     }
     let cancelled = start("cancelled");

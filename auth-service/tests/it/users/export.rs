@@ -282,7 +282,10 @@ async fn an_export_tells_of_second_factors_and_not_of_their_secrets(database: Te
     let [factor] = &first.second_factors[..] else {
         panic!("one factor: {first:?}");
     };
-    assert_eq!((&factor.factor_id, factor.display_name.as_str()), (&app.factor_id, "phone"));
+    assert_eq!(
+        (&factor.factor_id, factor.display_name.as_str()),
+        (&app.factor_id, "phone")
+    );
     assert!(factor.confirm_time.is_some());
     assert_eq!(first.recovery_code_times.len(), 10);
     let limits: Vec<&str> = first.limit_counts.iter().map(|count| count.limit.as_str()).collect();
