@@ -99,8 +99,8 @@ pub(crate) async fn totp_factors_delete_unconfirmed(
     before: Timestamp,
     limit: i64,
 ) -> db::Result<usize> {
-    let unconfirmed = totp_factors::table.filter(totp_factors::confirm_time.is_null());
-    let old: Vec<FactorId> = query!(conn, |c| unconfirmed
+    let old: Vec<FactorId> = query!(conn, |c| totp_factors::table
+        .filter(totp_factors::confirm_time.is_null())
         .filter(totp_factors::create_time.lt(before))
         .order(totp_factors::create_time)
         .limit(limit)
@@ -108,8 +108,10 @@ pub(crate) async fn totp_factors_delete_unconfirmed(
         .load(c)
         .await)?;
     // One may have been confirmed meanwhile.
-    let delete = diesel::delete(unconfirmed.filter(totp_factors::id.eq_any(&old)));
-    query!(conn, |c| delete.execute(c).await)
+    let unconfirmed = totp_factors::table
+        .filter(totp_factors::id.eq_any(&old))
+        .filter(totp_factors::confirm_time.is_null());
+    query!(conn, |c| diesel::delete(unconfirmed).execute(c).await)
 }
 
 /// Replaces all recovery codes of the user.

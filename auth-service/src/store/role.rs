@@ -36,8 +36,11 @@ pub(crate) async fn user_role_names(conn: &mut Conn, user_id: UserId) -> db::Res
 
 /// Returns the code names among these that roles have.
 pub(crate) async fn roles_named(conn: &mut Conn, code_names: &[&str]) -> db::Result<Vec<String>> {
-    let named = roles::table.filter(roles::code_name.eq_any(code_names));
-    query!(conn, |c| named.select(roles::code_name).load(c).await)
+    query!(conn, |c| roles::table
+        .filter(roles::code_name.eq_any(code_names))
+        .select(roles::code_name)
+        .load(c)
+        .await)
 }
 
 pub(crate) async fn users_with_role_exist(conn: &mut Conn, role: ReservedRole) -> db::Result<bool> {
