@@ -74,8 +74,8 @@ impl Accounts {
         .await
     }
 
-    /// Removes the factors of a user who has just proved for the first time, by a mailed code alone,
-    /// that they receive mail at their address. Someone else may have registered the account with
+    /// Removes the factors of a user who has just proved for the first time, by a mailed code, that
+    /// they receive mail at their address. Someone else may have registered the account with
     /// that address, and added a factor that would keep its owner out. Once the address is proved,
     /// a reset of the password leaves the factors. The row is locked, and every session has ended.
     pub(in crate::domain) async fn forget_factors_before_proof(

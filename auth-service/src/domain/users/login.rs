@@ -207,7 +207,7 @@ impl Accounts {
                 self.attempts.succeeded(tx, &attempt).await?;
                 return Ok(Some(LoginOutcome::Challenged(challenge)));
             }
-            // The time is read only now, because another transaction may have held the row for long.
+            // The time is read only now, because another transaction may have held the row long.
             let now = self.clock.now();
             let recorded = store::user_record_login(tx, &locked, now).await?;
             let Some(mut user) = recorded else {

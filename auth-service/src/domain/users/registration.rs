@@ -134,7 +134,7 @@ impl Accounts {
                     audience,
                     device: None,
                     new_password_hash: None,
-                    // Whoever registers has just chosen the password, so nobody can have stolen it.
+                    // The user has just chosen the password, so nobody can have stolen it.
                     is_email_proven: true,
                 };
                 let challenge = self.challenge(tx, context, &user, Missing::Enrolment, &pending).await?;
