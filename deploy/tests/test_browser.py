@@ -644,6 +644,49 @@ def test_a_login_needs_the_app_that_was_added(person):
     expect(page.locator("#factor-count")).to_have_text("A login needs only your password.")
 
 
+def add_app(page):
+    """Adds an app at a login that needs one, and returns the secret."""
+    page.get_by_role("button", name="Add an app").click()
+    expect(page.locator("#totp-code")).to_be_focused()
+    secret = page.locator("#enrol-secret-text").inner_text()
+    page.locator("#totp-code").fill(api.totp(secret))
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#recovery-code-list li")).to_have_count(10)
+
+
+def test_a_user_who_must_have_an_app_adds_it_before_the_first_session(person, own_gateway):
+    gateway = own_gateway(standalone=["--require-second-factor", "player"])
+    page = person(gateway=gateway)
+    login = f"b{uuid.uuid4().hex[:8]}"
+    form = page.locator("#register-form")
+    form.get_by_label("Login").fill(login)
+    form.get_by_label("E-mail address").fill(f"{login}@example.com")
+    form.get_by_label("Password").fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.locator("#second-factor-title")).to_be_focused()
+    expect(page.locator("#enrol-code")).to_be_hidden()
+    add_app(page)
+    expect(page.locator("#login-name")).to_have_text(login)
+    # Somebody else has chosen this password, so the user also needs the code from a mail.
+    login, temporary = f"t{uuid.uuid4().hex[:8]}", "temporary secret"
+    account = {"login": login, "email": f"{login}@example.com", "password": temporary, "roles": ["player"]}
+    created = gateway.rest(gateway.administrator()).post("/v1/users", json=account)
+    assert created.status_code == 200, created.text
+    page = person(gateway=gateway)
+    log_in(page, login, temporary)
+    expect(page.locator("#new-password")).to_be_focused()
+    page.locator("#new-password").fill("a secret of my own")
+    page.keyboard.press("Enter")
+    expect(page.locator("#enrol-code")).to_be_focused()
+    expect(page.locator("#message")).to_have_text("A mail with a code is on its way.")
+    page.locator("#enrol-code").fill("2222-2222")
+    page.get_by_role("button", name="Add an app").click()
+    expect(page.locator("#message")).to_contain_text("The code is wrong, has expired or was used already.")
+    page.locator("#enrol-code").fill(code_in(gateway.mail_to(f"{login}@example.com", containing="second factor")))
+    add_app(page)
+    expect(page.locator("#login-name")).to_have_text(login)
+
+
 def test_a_link_confirms_an_address_only_with_the_password(person, gateway):
     login = register(person())
     other = person(link_in(gateway.mail_to(f"{login}@example.com", containing="#verify-email?"), gateway))
