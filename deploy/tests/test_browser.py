@@ -654,23 +654,14 @@ def add_app(page):
     expect(page.locator("#recovery-code-list li")).to_have_count(10)
 
 
-def test_a_user_who_must_have_an_app_adds_it_before_the_first_session(person, own_gateway):
-    gateway = own_gateway(standalone=["--require-second-factor", "player"])
-    page = person(gateway=gateway)
-    login = f"b{uuid.uuid4().hex[:8]}"
-    form = page.locator("#register-form")
-    form.get_by_label("Login").fill(login)
-    form.get_by_label("E-mail address").fill(f"{login}@example.com")
-    form.get_by_label("Password").fill(PASSWORD)
-    form.get_by_role("button").click()
-    expect(page.locator("#second-factor-title")).to_be_focused()
-    expect(page.locator("#enrol-code")).to_be_hidden()
-    add_app(page)
-    expect(page.locator("#login-name")).to_have_text(login)
-    # Somebody else has chosen this password, so the user also needs the code from a mail.
+def test_a_member_of_a_role_that_needs_an_app_adds_it_with_a_mailed_code(person, own_gateway):
+    gateway = own_gateway(standalone=["--require-second-factor", "guard"])
+    admin = gateway.rest(gateway.administrator())
+    created = admin.post("/v1/roles", json={"codeName": "guard"})
+    assert created.status_code == 200, created.text
     login, temporary = f"t{uuid.uuid4().hex[:8]}", "temporary secret"
-    account = {"login": login, "email": f"{login}@example.com", "password": temporary, "roles": ["player"]}
-    created = gateway.rest(gateway.administrator()).post("/v1/users", json=account)
+    account = {"login": login, "email": f"{login}@example.com", "password": temporary, "roles": ["player", "guard"]}
+    created = admin.post("/v1/users", json=account)
     assert created.status_code == 200, created.text
     page = person(gateway=gateway)
     log_in(page, login, temporary)
