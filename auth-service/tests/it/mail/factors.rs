@@ -152,7 +152,7 @@ async fn a_factor_of_someone_who_registered_a_foreign_address_goes_at_its_first_
     let server = &mails.server;
     // The attacker registers with the victim's address, and adds an app.
     let attacker = server.register("victim").await.tokens.expect("tokens");
-    let app = App::added(server, &attacker.access_token).await;
+    App::added(server, &attacker.access_token).await;
     let mail = mails.request("victim@example.test", 1).await;
     let answer = reset(&mut server.auth(), "victim@example.test", &mail.code(), NEW).await;
     let own = answer.expect("reset").tokens.expect("tokens");
@@ -169,7 +169,6 @@ async fn a_factor_of_someone_who_registered_a_foreign_address_goes_at_its_first_
 
     // The address is proved from now on, so a reset leaves the owner's app.
     next_step(server);
-    drop(app);
     App::added(server, &own.access_token).await;
     let is_code = |mail: &Mail| mail.text.contains("#reset-password?");
     mails.wait(1, is_code).await;
@@ -233,9 +232,5 @@ async fn the_user_hears_of_a_reset_by_an_administrator(database: TestDatabase) {
     let removed =
         |mail: &Mail| mail.recipient() == OLD && words(mail).contains("removed all second factors of your account");
     let mail = mails.wait(1, removed).await.remove(0);
-    assert!(
-        !mail.text.contains("127.0.0.1 "),
-        "the administrator's address: {}",
-        mail.text
-    );
+    assert!(!words(&mail).contains("IP address"), "{}", mail.text);
 }
