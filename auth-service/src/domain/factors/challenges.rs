@@ -123,10 +123,13 @@ impl Accounts {
             MailLimit::Anyone
         };
         let purpose = CodePurpose::FactorEnrolment;
-        match self.mails.post_code(tx, user, purpose, None, limit).await? {
-            Posted::Unreachable => Ok(false),
+        let posted = self.mails.post_code(tx, user, purpose, None, limit).await?;
+        if posted == Posted::TooMany && self.mails.has_live_code(tx, user.id, purpose).await? {
             // The code of the last mail can still be typed.
-            Posted::TooMany if self.mails.has_live_code(tx, user.id, purpose).await? => Ok(true),
+            return Ok(true);
+        }
+        match posted {
+            Posted::Unreachable => Ok(false),
             posted => posted.or_refuse().map(|()| true),
         }
     }
