@@ -196,7 +196,7 @@ class Protection(grpc.aio.ServerInterceptor):
 
 
 def refusal(reason):
-    """Makes the handler of a refused call: it answers with the reason, as the services do."""
+    """Makes the handler of a refused call, which answers with the reason in an ErrorInfo."""
     code = CODES.get(reason, grpc.StatusCode.UNAUTHENTICATED)
     status = status_pb2.Status(code=code.value[0], message=reason)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="authz.v1"))
